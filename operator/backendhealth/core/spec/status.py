@@ -1,0 +1,116 @@
+"""The status that the command line prints and Kubernetes holds: conditions, probes, diagnosis, history."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from backendhealth.core.spec.base import Model
+
+Message = Annotated[str, Field(max_length=1024)]
+ShortText = Annotated[str, Field(max_length=253)]
+Timestamp = Annotated[str, Field(max_length=32, json_schema_extra={"format": "date-time"})]
+VerdictText = Literal["Healthy", "Degraded", "Unknown", "Unhealthy"]
+
+
+class Condition(Model):
+    """A Kubernetes condition."""
+
+    type: Annotated[str, Field(min_length=1, max_length=316)] = Field(description="Name of the condition.")
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
+    reason: ShortText = Field(description="CamelCase word for why.")
+    message: Message = Field(description="Details for people.")
+    last_transition_time: Timestamp = Field(description="When `status` last changed.")
+    observed_generation: int = Field(description="Generation of the spec that this was seen with.")
+
+
+class Summary(Model):
+    """Strings for the printed columns."""
+
+    state: ShortText = Field(description="The worst verdict of all components.")
+    root_cause: ShortText = Field(default="", description="The components that are the cause.")
+    reason: ShortText = Field(default="", description="Why, in one word.")
+    impact: Message = Field(default="", description="What users can't do meanwhile.")
+    since: Timestamp | None = Field(default=None, description="Since when the state stands.")
+    message: Message = Field(default="", description="What was seen, for people.")
+
+
+class SubjectStatus(Model):
+    """A part of a target that is not healthy: an endpoint, member, table, index."""
+
+    subject: ShortText = Field(description="kind/name of the part.")
+    verdict: VerdictText = Field(description="Its verdict.")
+    reason: ShortText = Field(description="Why.")
+    message: Message = Field(description="Details for people.")
+
+
+class ProbeStatus(Model):
+    """What one probe believes now."""
+
+    name: ShortText = Field(description="Name of the probe.")
+    component: ShortText = Field(description="Component that it speaks for.")
+    verdict: VerdictText = Field(description="Verdict after thresholds.")
+    reason: ShortText = Field(description="Why.")
+    message: Message = Field(description="Details for people.")
+    since: Timestamp = Field(description="Since when the verdict stands.")
+    subjects: Annotated[list[SubjectStatus], Field(max_length=64)] = Field(
+        default=[], description="Parts of the target that are not healthy."
+    )
+
+
+class RootCause(Model):
+    """A component that is a cause, not a symptom."""
+
+    component: ShortText = Field(description="The component.")
+    reason: ShortText = Field(description="Why.")
+    message: Message = Field(description="Details for people.")
+    since: Timestamp = Field(description="Since when.")
+
+
+class Diagnosis(Model):
+    """What is believed to be wrong."""
+
+    root_causes: Annotated[list[RootCause], Field(max_length=100)] = Field(
+        default=[],
+        description="Components that are causes.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["component"]},
+    )
+
+
+class Incident(Model):
+    """An uninterrupted time of at least one unhealthy component."""
+
+    id: ShortText = Field(description="Identifier, stable while it lasts.")
+    since: Timestamp = Field(description="When it began.")
+
+
+class Transition(Model):
+    """One change of a component's verdict."""
+
+    at: Timestamp = Field(description="When.")
+    component: ShortText = Field(description="Which component.")
+    verdict: VerdictText = Field(description="Its new verdict.")
+    reason: ShortText = Field(description="Why.")
+
+
+class BackendHealthStatus(Model):
+    """What the operator believes."""
+
+    observed_generation: int = Field(description="Generation of the spec that this status speaks of.")
+    summary: Summary | None = Field(default=None, description="Strings for the printed columns.")
+    conditions: Annotated[list[Condition], Field(max_length=128)] = Field(
+        default=[],
+        description="Ready, Healthy, one <Component>Healthy for each component; Degraded, Stalled only while true.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )
+    probes: Annotated[list[ProbeStatus], Field(max_length=100)] = Field(
+        default=[],
+        description="What each probe believes.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    diagnosis: Diagnosis | None = Field(default=None, description="What is believed to be wrong.")
+    incident: Incident | None = Field(default=None, description="The incident that is open.")
+    history: Annotated[list[Transition], Field(max_length=20)] = Field(
+        default=[], description="The last 20 changes, newest first."
+    )

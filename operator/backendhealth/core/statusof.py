@@ -1,0 +1,145 @@
+"""The status of a resource from what is believed of it: conditions, summary, probes, diagnosis, history."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+
+from backendhealth.core.observation import MAX_SUBJECTS, Finding, clip
+from backendhealth.core.reasons import Reason
+from backendhealth.core.resourcestate import ComponentState, ResourceState, shown
+from backendhealth.core.spec.backendhealth import condition_prefix
+from backendhealth.core.spec.status import (
+    BackendHealthStatus,
+    Condition,
+    Diagnosis,
+    Incident,
+    ProbeStatus,
+    RootCause,
+    SubjectStatus,
+    Summary,
+    Transition,
+)
+from backendhealth.core.verdict import Verdict
+
+_STATUS = {
+    Verdict.HEALTHY: "True",
+    Verdict.DEGRADED: "True",  # it works, at risk: the condition Degraded says so
+    Verdict.UNKNOWN: "Unknown",
+    Verdict.UNHEALTHY: "False",
+}
+
+
+def timestamp(at: float) -> str:
+    """RFC 3339 in UTC to the second, as Kubernetes writes times."""
+    return dt.datetime.fromtimestamp(at, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def status_of(state: ResourceState, previous: BackendHealthStatus | None, now: float) -> BackendHealthStatus:
+    """The status at `now`; a condition whose status is as in `previous` keeps its lastTransitionTime."""
+    causes = [(name, one) for name, one in state.components.items() if one.verdict is Verdict.UNHEALTHY]
+    return BackendHealthStatus(
+        observed_generation=state.resource.metadata.generation,
+        summary=_summary(state, causes),
+        conditions=_conditions(state, previous.conditions if previous else [], now),
+        probes=_probes(state),
+        diagnosis=Diagnosis(
+            root_causes=[
+                RootCause(component=name, reason=one.finding.reason, message=one.finding.message, since=timestamp(one.since))
+                for name, one in causes
+            ]
+        ),
+        incident=None
+        if state.incident_since is None
+        else Incident(id=state.incident_id, since=timestamp(state.incident_since)),
+        history=[
+            Transition(at=timestamp(change.at), component=change.component, verdict=change.verdict, reason=change.reason)
+            for change in state.history
+        ],
+    )
+
+
+def _summary(state: ResourceState, causes: Sequence[tuple[str, ComponentState]]) -> Summary:
+    verdict = state.verdict
+    leading = [(name, one) for name, one in state.components.items() if one.verdict is verdict]
+    if verdict is Verdict.HEALTHY:
+        return Summary(state=verdict, since=timestamp(state.since), message=f"all {len(leading)} components are healthy")
+    reasons = list(dict.fromkeys(one.finding.reason.value for _, one in leading))
+    return Summary(
+        state=verdict,
+        root_cause=_listed([name for name, _ in causes]),
+        reason=_listed(reasons),
+        since=timestamp(state.since),
+        message=_told(leading),
+    )
+
+
+def _listed(words: Sequence[str], most: int = 3) -> str:
+    return ", ".join(words[:most]) + (f" +{len(words) - most}" if len(words) > most else "")
+
+
+def _told(components: Sequence[tuple[str, ComponentState]]) -> str:
+    return clip("; ".join(f"{name}: {one.finding.message}" for name, one in components))
+
+
+def _conditions(state: ResourceState, previous: Sequence[Condition], now: float) -> list[Condition]:
+    before = {condition.type: condition for condition in previous}
+    generation = state.resource.metadata.generation
+
+    def condition(kind: str, status: str, reason: str, message: str) -> Condition:
+        old = before.get(kind)
+        kept = old is not None and old.status == status
+        return Condition(
+            type=kind,
+            status=status,
+            reason=reason,
+            message=clip(message),
+            last_transition_time=old.last_transition_time if kept and old else timestamp(now),
+            observed_generation=generation,
+        )
+
+    verdict = state.verdict
+    worst = [(name, one) for name, one in state.components.items() if one.verdict is verdict]
+    healthy_reason = worst[0][1].finding.reason if worst else Reason.PENDING
+    message = "all components are healthy" if verdict is Verdict.HEALTHY else _told(worst)
+    conditions = [
+        condition("Ready", "True", "Probing", f"{len(state.probes)} probes are accepted"),
+        condition("Healthy", _STATUS[verdict], healthy_reason, message),
+    ]
+    conditions += [
+        condition(f"{condition_prefix(name)}Healthy", _STATUS[one.verdict], one.finding.reason, one.finding.message)
+        for name, one in state.components.items()
+    ]
+    degraded = [(name, one) for name, one in state.components.items() if one.verdict is Verdict.DEGRADED]
+    if degraded:
+        conditions.append(condition("Degraded", "True", degraded[0][1].finding.reason, _told(degraded)))
+    return conditions
+
+
+def _probes(state: ResourceState) -> list[ProbeStatus]:
+    rows = []
+    for probe in state.resource.spec.probes:
+        belief = state.probes[probe.name]
+        verdict, finding = shown(belief)
+        rows.append(
+            ProbeStatus(
+                name=probe.name,
+                component=probe.component_name,
+                verdict=verdict,
+                reason=finding.reason,
+                message=finding.message,
+                since=timestamp(belief.since),
+                subjects=_subjects(finding),
+            )
+        )
+    return rows
+
+
+def _subjects(finding: Finding) -> list[SubjectStatus]:
+    return [
+        SubjectStatus(
+            subject=clip(one.subject, 253), verdict=one.reason.verdict, reason=one.reason, message=clip(one.message)
+        )
+        for one in finding.subjects
+        if one.reason.verdict is not Verdict.HEALTHY
+    ][:MAX_SUBJECTS]

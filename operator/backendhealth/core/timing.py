@@ -1,0 +1,50 @@
+"""The timing that is in force for a probe: its own, else the resource's, else the default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from backendhealth.core.durations import seconds
+from backendhealth.core.probestate import Thresholds
+from backendhealth.core.spec.backendhealth import (
+    DEFAULT_FAILURE_THRESHOLD,
+    DEFAULT_INTERVAL,
+    DEFAULT_RETRY_INTERVAL,
+    DEFAULT_SUCCESS_THRESHOLD,
+    DEFAULT_TIMEOUT,
+    BackendHealthSpec,
+    Probe,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeTiming:
+    """All times in seconds."""
+
+    interval: float
+    retry_interval: float
+    timeout: float
+    initial_delay: float
+    suspended: bool
+    thresholds: Thresholds
+
+
+def timing_of(spec: BackendHealthSpec, probe: Probe) -> ProbeTiming:
+    """The timing in force for `probe`."""
+
+    def pick(field: str, default: str) -> float:
+        return seconds(getattr(probe, field) or getattr(spec, field) or default)
+
+    interval = pick("interval", DEFAULT_INTERVAL)
+    return ProbeTiming(
+        interval=interval,
+        # an inherited default must not be longer than an interval that was made short on purpose
+        retry_interval=min(pick("retry_interval", DEFAULT_RETRY_INTERVAL), interval),
+        timeout=pick("timeout", DEFAULT_TIMEOUT),
+        initial_delay=pick("initial_delay", "0s"),
+        suspended=bool(spec.suspend if probe.suspend is None else probe.suspend),
+        thresholds=Thresholds(
+            probe.failure_threshold or spec.failure_threshold or DEFAULT_FAILURE_THRESHOLD,
+            probe.success_threshold or spec.success_threshold or DEFAULT_SUCCESS_THRESHOLD,
+        ),
+    )

@@ -1,0 +1,174 @@
+"""All that is wrong with a BackendHealth as it stands in YAML, found in one go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import ValidationError
+
+from backendhealth.core.spec.backendhealth import BackendHealth
+from backendhealth.core.spec.base import Model, Rule
+from backendhealth.core.wording import METADATA, Loc, path_text, said
+
+LINT_ONLY = frozenset({"regex", "jsonpath"})
+"""Rules that the schema can't hold: the API server knows neither RE2's nor JSONPath's syntax."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong. `rule` is a kebab-case id; `suggestion` what was probably meant, or empty."""
+
+    loc: Loc
+    rule: str
+    message: str
+    suggestion: str = ""
+
+    @property
+    def path(self) -> str:
+        """`spec.probes[2].redis.url`."""
+        return path_text(self.loc)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What a field holds, as far as walking needs it."""
+
+    model: type[Model] | None
+    many: bool
+    keys: tuple[str, ...]
+    """What tells the items of a list apart; empty when the items themselves must differ or nothing must."""
+    distinct: bool
+
+
+def validate(raw: Any) -> tuple[BackendHealth | None, list[Problem]]:
+    """The resource that `raw` describes, or None and everything that is wrong with it. Raises nothing for any input."""
+    raw = _without_nulls(BackendHealth, raw) if isinstance(raw, Mapping) else raw
+    resource, problems = _fields(raw)
+    invalid = [problem.loc for problem in problems]
+    problems.extend(_relations(BackendHealth, raw, (), invalid))
+    problems.extend(_unknown_metadata(raw))
+    return (None if problems else resource), sorted(problems, key=lambda problem: [str(part).zfill(4) for part in problem.loc])
+
+
+def _fields(raw: Any) -> tuple[BackendHealth | None, list[Problem]]:
+    """Each field by itself. A list that is too long hides what is wrong in its items: they are asked for once more, cut."""
+    problems: dict[tuple[Loc, str], Problem] = {}
+    while True:
+        try:
+            resource = BackendHealth.model_validate(raw, by_alias=True, by_name=False)
+        except ValidationError as error:
+            errors = error.errors(include_url=False)
+        else:
+            return resource, list(problems.values())
+        for found in errors:
+            loc: Loc = tuple(part for part in found["loc"] if part != "[key]")
+            about = said(found["type"], loc, found["input"], found["msg"])
+            problems.setdefault((loc, about.rule), Problem(loc, *about))
+        cut = raw
+        for found in errors:
+            if found["type"] == "too_long" and isinstance(found["input"], list):
+                cut = _replaced(cut, found["loc"], found["input"][: found["ctx"]["max_length"]])
+        if cut is raw:
+            return None, list(problems.values())
+        raw = cut
+
+
+def _replaced(raw: Any, loc: Loc, value: Any) -> Any:
+    if not loc:
+        return value
+    key, rest = loc[0], loc[1:]
+    if isinstance(raw, list):
+        return [_replaced(item, rest, value) if index == key else item for index, item in enumerate(raw)]
+    return {name: _replaced(item, rest, value) if name == key else item for name, item in raw.items()}
+
+
+@cache
+def _shapes(model: type[Model]) -> dict[str, _Shape]:
+    """Shape of each field by its name in YAML."""
+    return {field.alias or name: _shape(field.annotation, field.json_schema_extra) for name, field in model.model_fields.items()}
+
+
+def _shape(annotation: Any, extra: Any) -> _Shape:
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _shape(get_args(annotation)[0], extra)
+    if origin in (Union, UnionType):
+        return _shape(next(arg for arg in get_args(annotation) if arg is not NoneType), extra)
+    if origin is list:
+        item = _shape(get_args(annotation)[0], None)
+        keys = tuple((extra or {}).get("x-kubernetes-list-map-keys", ())) if isinstance(extra, Mapping) else ()
+        return _Shape(item.model, many=True, keys=keys, distinct=item.model is None)
+    model = annotation if isinstance(annotation, type) and issubclass(annotation, Model) else None
+    return _Shape(model, many=False, keys=(), distinct=False)
+
+
+def _without_nulls(model: type[Model], raw: Any) -> Any:
+    """`raw` without the fields that are null: for the API server, too, they are not there."""
+    if not isinstance(raw, Mapping):
+        return raw
+    shapes = _shapes(model)
+    kept = {}
+    for key, value in raw.items():
+        shape = shapes.get(key)
+        if value is None and shape:
+            continue
+        if shape and shape.model and shape.many and isinstance(value, list):
+            kept[key] = [_without_nulls(shape.model, item) for item in value]
+        else:
+            kept[key] = _without_nulls(shape.model, value) if shape and shape.model and not shape.many else value
+    return kept
+
+
+def _relations(model: type[Model], raw: Any, at: Loc, invalid: list[Loc]) -> Iterator[Problem]:
+    """Rules over several fields, and items of a list that must differ, here and below."""
+    if not isinstance(raw, Mapping):
+        return
+    for rule in model.rules:
+        if not any(_concerns(rule, loc[len(at) :]) for loc in invalid if loc[: len(at)] == at) and not rule.holds(raw):
+            yield from _broken(rule, raw, at)
+    for key, shape in _shapes(model).items():
+        value, loc = raw.get(key), (*at, key)
+        if shape.many and isinstance(value, list):
+            yield from _duplicates(shape, value, loc)
+            for index, item in enumerate(value):
+                yield from _relations(shape.model, item, (*loc, index), invalid) if shape.model else ()
+        elif shape.model and not shape.many:
+            yield from _relations(shape.model, value, loc, invalid)
+
+
+def _concerns(rule: Rule, loc: Loc) -> bool:
+    """Whether what is wrong at `loc`, below the rule's object, is among or around the fields that the rule looks at."""
+    wrong = tuple(part for part in loc if isinstance(part, str))
+    fields = (tuple(field.split(".")) for field in rule.fields)
+    return any(wrong[: len(field)] == field[: len(wrong)] for field in fields)
+
+
+def _broken(rule: Rule, raw: Mapping[str, Any], at: Loc) -> Iterator[Problem]:
+    loc: Loc = (*at, *rule.field.split(".")) if rule.field else at
+    for below in rule.where(raw) if rule.where else ((),):
+        yield Problem((*loc, *below), rule.id, rule.message)
+
+
+def _duplicates(shape: _Shape, items: list[Any], at: Loc) -> Iterator[Problem]:
+    seen: dict[Any, int] = {}
+    for index, item in enumerate(items):
+        if shape.distinct and isinstance(item, str):
+            identity, loc, rule = item, (*at, index), "duplicate-item"
+        elif shape.keys and isinstance(item, Mapping) and all(isinstance(item.get(key), str) for key in shape.keys):
+            identity, loc, rule = item[shape.keys[0]], (*at, index, shape.keys[0]), "duplicate-name"
+        else:
+            continue
+        first = seen.setdefault(identity, index)
+        if first != index:
+            yield Problem(loc, rule, f"the same as in {path_text((*at, first))}: change or remove one")
+
+
+def _unknown_metadata(raw: Any) -> Iterator[Problem]:
+    metadata = raw.get("metadata") if isinstance(raw, Mapping) else None
+    for key in metadata if isinstance(metadata, Mapping) else ():
+        if key not in METADATA:
+            yield Problem(("metadata", key), *said("extra_forbidden", ("metadata", key), None, ""))

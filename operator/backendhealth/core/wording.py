@@ -1,0 +1,201 @@
+"""What is said about a field that is wrong: rule id, message with the remedy, and what was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+from backendhealth.core.durations import DURATION_PATTERN
+from backendhealth.core.spec.backendhealth import API_VERSION, KIND, BackendHealthSpec, ObjectMeta
+from backendhealth.core.structural import Schema, structural_schema
+
+Loc = tuple[str | int, ...]
+
+_SHOWN_KEY = re.compile(r"[A-Za-z0-9_./-]{1,80}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_MAX_PLACES = 3
+METADATA = (
+    "annotations creationTimestamp deletionGracePeriodSeconds deletionTimestamp finalizers generateName generation labels"
+    " managedFields name namespace ownerReferences resourceVersion selfLink uid"
+).split()
+"""Fields that the API server knows in any object's metadata."""
+_RULES = {
+    "missing": "required",
+    "extra_forbidden": "unknown-field",
+    "invalid_key": "unknown-field",
+    "literal_error": "enum",
+    "string_pattern_mismatch": "pattern",
+    "string_too_short": "length",
+    "string_too_long": "length",
+    "too_short": "length",
+    "too_long": "length",
+    "greater_than_equal": "range",
+    "less_than_equal": "range",
+}
+"""pydantic's types of errors; those that the models raise themselves are rule ids already, all others mean a wrong type."""
+OWN_RULES = frozenset({"duration", "duration-range", "url", "no-password-in-url", "length", "regex", "jsonpath"})
+_DESCRIBED = {"object": "a mapping of fields", "array": "a list", "string": "text", "integer": "a whole number", "boolean": "true or false"}
+_NAME_LIKE = re.compile(r"\^\[a-z0-9\]")
+
+
+class Said(NamedTuple):
+    """Rule id, message and suggestion."""
+
+    rule: str
+    message: str
+    suggestion: str = ""
+
+
+def path_text(loc: Sequence[str | int]) -> str:
+    """`spec.probes[2].redis.url`; a key that is no name is shown as `?`, since it may hold anything."""
+    text = ""
+    for part in loc:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += ("." if text else "") + (part if _SHOWN_KEY.fullmatch(part) else "?")
+    return text
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """The one of `known` that `word` probably means, whatever its case and separators; empty when none is near."""
+    plain = {re.sub(r"[-_ ]", "", name).lower(): name for name in known}
+    found = difflib.get_close_matches(re.sub(r"[-_ ]", "", word).lower(), plain, n=1, cutoff=0.75)
+    return plain[found[0]] if found else ""
+
+
+def schema_at(loc: Loc) -> Schema:
+    """The schema of the field at `loc` of a BackendHealth; empty for what no schema knows."""
+    node = _root()
+    for part in loc:
+        node = node.get("items", {}) if isinstance(part, int) else node.get("properties", {}).get(part, {})
+    return node
+
+
+@cache
+def _root() -> Schema:
+    metadata = {name: {"type": "string"} for name in METADATA} | ObjectMeta.model_json_schema()["properties"]
+    fields = {
+        "apiVersion": {"type": "string", "enum": [API_VERSION], "description": "Version of the format."},
+        "kind": {"type": "string", "enum": [KIND], "description": "Kind of the object."},
+        "metadata": {"type": "object", "properties": metadata, "description": "Name and namespace of the object."},
+        "spec": structural_schema(BackendHealthSpec),
+        "status": {"type": "object", "properties": {}},
+    }
+    return {"type": "object", "properties": fields}
+
+
+def said(kind: str, loc: Loc, value: Any, message: str) -> Said:
+    """What to say of pydantic's error `kind` about `value` at `loc`; `message` is used for the models' own errors."""
+    node = schema_at(loc)
+    rule = _RULES.get(kind, kind if kind in OWN_RULES else "type")
+    if isinstance(value, str) and rule in ("pattern", "url", "duration") and _CONTROL.search(value):
+        return Said("control-character", "control characters and line breaks are not allowed: remove them")
+    if rule == "required":
+        return Said(rule, f"set it: {_first_sentence(node) or 'it is needed'}")
+    if rule == "unknown-field":
+        return _unknown(loc)
+    if rule == "type":
+        return _wrong_type(node, value)
+    if rule == "enum":
+        known = [str(name) for name in node.get("enum", [])]
+        return Said(rule, f"must be one of {', '.join(known)}", closest(str(value), known))
+    if rule == "range":
+        return Said(rule, _range(node))
+    if rule == "length" and "length" != kind:
+        return Said(rule, _length(node, value))
+    if rule == "pattern":
+        return _no_match(node, value)
+    return Said(rule, message, _duration_meant(value) if rule == "duration" else "")
+
+
+def _first_sentence(node: Schema) -> str:
+    return str(node.get("description", "")).split(". ")[0].rstrip(".")
+
+
+def _unknown(loc: Loc) -> Said:
+    name = str(loc[-1])
+    known = schema_at(loc[:-1]).get("properties", {})
+    suggestion = closest(name, known)
+    if suggestion:
+        return Said("unknown-field", "there is no such field", suggestion)
+    places = _places(name, loc)
+    if places:
+        return Said("unknown-field", f"there is no such field here: it belongs to {' or '.join(places)}")
+    listed = ", ".join(sorted(known)) or "none"
+    return Said("unknown-field", f"there is no such field; known here: {listed}")
+
+
+def _places(name: str, loc: Loc) -> list[str]:
+    """Where else a field of this name is, nearest first."""
+    wanted = _bare(loc[:-1])
+    found = [place for place in _all_fields(structural_schema(BackendHealthSpec), ("spec",)) if place[-1] == name]
+
+    def distance(place: tuple[str, ...]) -> int:
+        shared = next((i for i, (a, b) in enumerate(zip(wanted, place, strict=False)) if a != b), min(len(wanted), len(place)))
+        return len(wanted) + len(place) - 2 * shared
+
+    return [".".join(place).replace("probes.", "probes[].") for place in sorted(found, key=distance)[:_MAX_PLACES]]
+
+
+def _bare(loc: Loc) -> tuple[str, ...]:
+    return tuple(part for part in loc if isinstance(part, str))
+
+
+def _all_fields(node: Schema, at: tuple[str, ...]) -> Iterable[tuple[str, ...]]:
+    inner = node.get("items", node)
+    for name, field in inner.get("properties", {}).items():
+        yield (*at, name)
+        yield from _all_fields(field, (*at, name))
+
+
+def _wrong_type(node: Schema, value: Any) -> Said:
+    wanted = str(node.get("type", ""))
+    message = f"must be {_DESCRIBED.get(wanted, 'of another type')}, not {_kind(value)}"
+    if wanted == "string" and isinstance(value, bool | int | float):
+        if node.get("pattern") == DURATION_PATTERN:
+            return Said("type", f"{message}: a duration has a unit, e.g. 30s", _duration_meant(value))
+        return Said("type", f"{message}: put it in quotes")
+    if wanted == "array" and isinstance(value, str | Mapping):
+        return Said("type", f"{message}: begin each item with a dash")
+    if wanted == "object" and isinstance(value, str) and node.get("properties"):
+        return Said("type", f"{message}; its fields: {', '.join(node['properties'])}")
+    return Said("type", message)
+
+
+def _kind(value: Any) -> str:
+    names = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
+    return names.get(type(value), "nothing (null)")
+
+
+def _range(node: Schema) -> str:
+    low, high = node.get("minimum"), node.get("maximum")
+    if low is None or high is None:
+        return f"must be {'at least' if high is None else 'at most'} {low if high is None else high}"
+    return f"must be from {low} to {high}"
+
+
+def _length(node: Schema, value: Any) -> str:
+    unit, low, high = ("items", "minItems", "maxItems") if isinstance(value, list) else ("characters", "minLength", "maxLength")
+    return f"must have from {node.get(low, 0)} to {node.get(high)} {unit}, not {len(value)}"
+
+
+def _no_match(node: Schema, value: str) -> Said:
+    pattern = str(node.get("pattern", ""))
+    if not _NAME_LIKE.match(pattern) and node.get("type"):
+        return Said("pattern", f"does not match {pattern}")
+    meant = re.sub(r"[^a-z0-9.-]+" if "." in pattern else r"[^a-z0-9-]+", "-", value.lower()).strip("-.")
+    return Said("pattern", "must be lower-case letters, digits and dashes, with a letter or digit at both ends", meant[:63])
+
+
+def _duration_meant(value: Any) -> str:
+    text = str(value).replace(" ", "").lower()
+    if re.fullmatch(r"[0-9]{1,9}", text):
+        return f"{text}s"
+    if found := re.fullmatch(r"([0-9]{1,4})(d|days?)", text):
+        return f"{int(found.group(1)) * 24}h"
+    found = re.fullmatch(r"([0-9]{1,9})(ms|s|m|h)[a-z]*", text)
+    return f"{found.group(1)}{found.group(2)}" if found else ""
