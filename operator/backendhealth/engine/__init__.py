@@ -1,0 +1,1 @@
+"""The scheduler and one turn of the cycle; every port (clock, probes, sink, recorder) is handed in."""

@@ -1,0 +1,148 @@
+"""Probes all resources by their schedules and hands on each change of status."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Hashable
+from typing import cast
+
+from backendhealth.core.observation import Finding, Observation
+from backendhealth.core.spec.backendhealth import BackendHealth
+from backendhealth.core.spec.status import BackendHealthStatus
+from backendhealth.engine.cycle import Cycle, ProbeKey
+from backendhealth.engine.exchanges import Exchanges, Shared
+from backendhealth.engine.ports import OpenProber, Recorder, Sink, WallClock
+from backendhealth.engine.scheduler import Scheduler
+
+
+class Engine:
+    """The running engine. All methods are called from within the event loop."""
+
+    def __init__(
+        self,
+        *,
+        open_prober: OpenProber,
+        clock: WallClock,
+        sink: Sink,
+        record: Recorder | None = None,
+        once: bool = False,
+    ) -> None:
+        self._clock = clock
+        self._cycle = Cycle(sink, once=once)
+        self._exchanges = Exchanges(open_prober)
+        self._scheduler = Scheduler(self._start)
+        self._record = record
+        self._once = once
+        self._failed: asyncio.Future[None] | None = None
+        self._due: dict[ProbeKey, float] = {}
+
+    @property
+    def resources(self) -> list[BackendHealth]:
+        """All resources, in the order in which they came."""
+        return self._cycle.resources
+
+    def status(self, key: str) -> BackendHealthStatus:
+        """The present status of a resource."""
+        return self._cycle.status(key)
+
+    async def apply(self, resource: BackendHealth) -> None:
+        """Take a new or changed resource; only the probes that changed start afresh."""
+        await self._end([key for key in self._due if key[0] == resource.key and key[1] not in _names(resource)])
+        fresh = self._cycle.apply(resource, self._clock())
+        await self._end([(resource.key, name) for name in fresh])
+        now = asyncio.get_running_loop().time()
+        for probe in resource.spec.probes:
+            key = (resource.key, probe.name)
+            timing = self._cycle.timing(key)
+            if probe.name in fresh and not timing.suspended:
+                self._exchanges.acquire(key, resource.metadata.namespace, probe, timing.timeout)
+                self._schedule(key, now + timing.initial_delay)
+
+    async def remove(self, key: str) -> None:
+        """Forget a resource, end its attempts and close what they kept."""
+        self._cycle.remove(key)
+        await self._end([probe for probe in self._due if probe[0] == key])
+
+    def probe_now(self, key: ProbeKey) -> None:
+        """Make the probe's next attempt at once; does nothing for one that is not scheduled."""
+        if key in self._due and key not in self._exchanges.get(key).waiting:
+            self._schedule(key, asyncio.get_running_loop().time())
+
+    async def run_once(self) -> None:
+        """One attempt of everything that is not suspended."""
+        for key in list(self._due):
+            self._start(key)
+        await asyncio.gather(*(self._attempt_of(key) for key in list(self._due)))
+        self._cycle.settle(self._clock())
+
+    async def close(self) -> None:
+        """End all attempts, close all connections."""
+        self._scheduler.close()
+        self._due.clear()
+        await self._exchanges.close()
+
+    async def run(self) -> None:
+        """Run until cancelled; raises what a fault of our own (in the sink, the recorder, the cycle) raised."""
+        self._failed = self._failed or asyncio.get_running_loop().create_future()
+        await self._failed
+
+    async def _attempt_of(self, key: ProbeKey) -> None:
+        under_way = self._exchanges.get(key).under_way
+        if under_way is not None:
+            await under_way
+
+    async def _end(self, keys: list[ProbeKey]) -> None:
+        for key in keys:
+            if self._due.pop(key, None) is not None:
+                self._scheduler.cancel(key)
+                await self._exchanges.release(key)
+
+    def _schedule(self, key: ProbeKey, at: float) -> None:
+        self._due[key] = at
+        self._scheduler.schedule(key, at)
+
+    def _start(self, item: Hashable) -> None:
+        key = cast("ProbeKey", item)
+        shared = self._exchanges.get(key)
+        self._scheduler.cancel(key)
+        shared.waiting.append(key)
+        if len(shared.waiting) == 1:
+            shared.under_way = asyncio.get_running_loop().create_task(self._attempt(shared, key))
+            shared.under_way.add_done_callback(self._attempted)
+
+    def _attempted(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is None or self._once:
+            return
+        self._failed = self._failed or asyncio.get_running_loop().create_future()
+        if not self._failed.done():
+            self._failed.set_exception(error)
+
+    async def _attempt(self, shared: Shared, key: ProbeKey) -> None:
+        started = self._clock()
+        finding = await shared.prober.attempt(self._cycle.timing(key).timeout)
+        at = self._clock()
+        waiting, shared.waiting = shared.waiting, []
+        for user in waiting:
+            if user in self._due:
+                self._take(user, finding, started, at)
+
+    def _take(self, key: ProbeKey, finding: Finding, started: float, at: float) -> None:
+        resource = self._cycle.resource(key[0])
+        seen = Observation(key[0], resource.metadata.generation, key[1], started, at, finding)
+        if self._record is not None:
+            self._record(seen)
+        asked = self._cycle.observe(seen, at)
+        if self._once:
+            return
+        timing = self._cycle.timing(key)
+        pause = timing.retry_interval if self._cycle.deciding(key) else timing.interval
+        # from when it was due, so that it does not drift; attempts that were missed are not made up for
+        now = asyncio.get_running_loop().time()
+        self._schedule(key, max(self._due[key] + pause, now))
+        for other in asked:
+            self.probe_now(other)
+
+
+def _names(resource: BackendHealth) -> set[str]:
+    return {probe.name for probe in resource.spec.probes}

@@ -1,0 +1,32 @@
+"""The ports that are handed to the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from backendhealth.core.observation import Finding, Observation
+from backendhealth.core.spec.backendhealth import BackendHealth, Probe
+from backendhealth.core.spec.status import BackendHealthStatus
+
+
+class Prober(Protocol):
+    """Makes attempts on one target under one identity."""
+
+    async def attempt(self, timeout: float) -> Finding:  # noqa: ASYNC109
+        """One attempt, ended after `timeout` seconds; raises nothing but cancellation."""
+        ...
+
+    async def close(self) -> None:
+        """Close what is kept between attempts."""
+        ...
+
+
+OpenProber = Callable[[str, Probe], Prober]
+"""A prober for a probe of a resource in a namespace; connects to nothing yet."""
+WallClock = Callable[[], float]
+"""Seconds since the epoch."""
+Sink = Callable[[BackendHealth, BackendHealthStatus], None]
+"""Takes each new status of a resource."""
+Recorder = Callable[[Observation], None]
+"""Takes every observation."""
