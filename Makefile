@@ -1,0 +1,62 @@
+# Everything a newcomer needs: `make run` to see it work, `make test` to test it. Each target installs what it needs.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST ?= $(BIN)/python -m pytest
+
+.PHONY: help run demo test test-long lint verify generate bench mutate format servers clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+run: $(VENV)/.installed servers-run  ## probe a real Redis and etcd until Ctrl-C
+	@PYTHONPATH=. $(BIN)/python examples/demo/demo.py
+
+demo: $(VENV)/.installed servers-run  ## the same, unattended: faults come and go, each is seen; under a minute
+	@PYTHONPATH=. $(BIN)/python examples/demo/demo.py --unattended
+
+test: $(VENV)/.installed servers  ## all tests, on real servers
+	$(PYTEST)
+
+test-long: $(VENV)/.installed servers  ## all tests, the long ones too
+	$(PYTEST) -m 'long or not long'
+
+lint: $(VENV)/.installed  ## ruff, mypy, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed  ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+generate: $(VENV)/.installed  ## write the CRDs and the reference anew
+	$(BIN)/python hack/generate.py
+
+verify: $(VENV)/.installed  ## fail when the CRDs or the reference are stale
+	$(BIN)/python hack/generate.py --check
+
+bench: $(VENV)/.installed servers  ## CPU, memory and lateness, beside the bare floor
+	$(BIN)/python -m bench
+
+mutate: $(VENV)/.installed servers  ## turn each reason's detection off in turn: a test must fail
+	$(BIN)/python -m tests.mutation
+
+.PHONY: servers servers-run
+servers: $(VENV)/.installed
+	@PYTHON=$(BIN)/python hack/install-servers.sh all
+
+servers-run: $(VENV)/.installed
+	@PYTHON=$(BIN)/python hack/install-servers.sh run
+
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "setting up $(VENV) …"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@
+
+clean:  ## remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

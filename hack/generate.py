@@ -1,0 +1,165 @@
+"""Writes what is made from the models: the CRD and the reference pages. With --check: fails when they are stale."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "operator"))
+
+from backendhealth.core.crd import PLURAL, crd  # noqa: E402
+from backendhealth.core.durations import DURATION_PATTERN  # noqa: E402
+from backendhealth.core.reasons import Reason  # noqa: E402
+from backendhealth.core.spec.backendhealth import GROUP, BackendHealthSpec  # noqa: E402
+from backendhealth.core.spec.status import BackendHealthStatus  # noqa: E402
+from backendhealth.core.structural import Schema, structural_schema  # noqa: E402
+from backendhealth.core.verdict import Verdict  # noqa: E402
+
+_MADE = "Made by `make generate` from the models; don't edit."
+
+
+class _Dumper(yaml.SafeDumper):
+    """Block style, no anchors, and quotes around what other YAML readers take for a boolean."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+        return True
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002
+        super().increase_indent(flow, indentless=False)
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    style = '"' if value.lower() in ("y", "n") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def outputs() -> dict[str, str]:
+    """Content by path, relative to the root."""
+    return {
+        f"crds/{GROUP}_{PLURAL}.yaml": f"# {_MADE}\n" + dumped(crd()),
+        "docs/reference/reasons.md": reasons_page(),
+        "docs/reference/backendhealth.md": resource_page(),
+    }
+
+
+def dumped(value: Any) -> str:
+    """YAML that kubectl and PyYAML read alike."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
+
+
+def reasons_page() -> str:
+    """Every reason, by verdict."""
+    lines = ["# Reasons", "", f"<!-- {_MADE} -->", ""]
+    lines += ["Each probe answers with one reason, and each reason stands for one verdict. `backendhealth explain REASON`"]
+    lines += ["prints the same."]
+    for verdict in sorted(Verdict, key=lambda v: v.rank, reverse=True):
+        lines += ["", f"## {verdict.value}", "", "| reason | given by | meaning | found by | look at |", "|---|---|---|---|---|"]
+        for reason in Reason:
+            if reason.verdict is verdict:
+                info = reason.info
+                cells = (f"`{reason.value}`", info.given_by, info.meaning, info.found_by, info.look_at)
+                lines.append(_row(*cells))
+    return "\n".join(lines) + "\n"
+
+
+def resource_page() -> str:
+    """Every field of BackendHealth."""
+    lines = ["# BackendHealth", "", f"<!-- {_MADE} -->", "", f"`apiVersion: {GROUP}/v1alpha1`, `kind: BackendHealth`, short name `bh`."]
+    lines += ["Durations are text with a unit: `30s`, `500ms`, `1m30s`, `1h`."]
+    for name, model in (("spec", BackendHealthSpec), ("status", BackendHealthStatus)):
+        for path, node in _objects(name, structural_schema(model)):
+            lines += ["", f"## {path}", "", str(node.get("description", "")), "", "| field | type | meaning |", "|---|---|---|"]
+            needed = node.get("required", ())
+            lines += [_field_row(field, inner, needed=field in needed) for field, inner in node["properties"].items()]
+            rules = [rule["message"] for rule in node.get("x-kubernetes-validations", ())]
+            lines += ["", *(_rule_line(rule) for rule in rules)] if rules else []
+    return "\n".join(lines) + "\n"
+
+
+def _rule_line(message: str) -> str:
+    rule, told = message.split(": ", 1)
+    return f"- `{rule}`: {told}"
+
+
+def _objects(path: str, node: Schema) -> Iterator[tuple[str, Schema]]:
+    """Every object below `node`, itself first; items of lists as `path[]`."""
+    if node["type"] == "array":
+        yield from _objects(f"{path}[]", node["items"])
+    if node["type"] == "object":
+        yield path, node
+        for name, field in node["properties"].items():
+            yield from _objects(f"{path}.{name}", field)
+
+
+def _field_row(name: str, node: Schema, *, needed: bool) -> str:
+    default = f" Default: `{_plain(node['default'])}`." if "default" in node else ""
+    return _row(f"`{name}`{' (required)' if needed else ''}", _type(node), f"{node['description']}{default}")
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(str, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _type(node: Schema) -> str:
+    if node["type"] == "array":
+        return f"list of {_type(node['items'])}, at most {node['maxItems']}"
+    if "enum" in node:
+        return " or ".join(f"`{value}`" for value in node["enum"])
+    if node.get("pattern") == DURATION_PATTERN:
+        bounds = [rule["message"].split(": ", 1)[1] for rule in node["x-kubernetes-validations"]]
+        return f"duration, {bounds[0].removeprefix('must be ')}"
+    if node["type"] == "integer" and "minimum" in node:
+        return f"integer, {node['minimum']} to {node['maximum']}" if "maximum" in node else f"integer from {node['minimum']}"
+    if node["type"] == "string":
+        return f"string, at most {node['maxLength']} characters"
+    return str(node["type"])
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def check(made: dict[str, str]) -> int:
+    """1, with the difference printed, when a file is not what would be written."""
+    stale = 0
+    for path, content in made.items():
+        file = ROOT / path
+        there = file.read_text(encoding="utf-8") if file.exists() else ""
+        if there != content:
+            stale = 1
+            difference = difflib.unified_diff(there.splitlines(), content.splitlines(), path, f"{path} (from the models)", lineterm="")
+            print("\n".join(difference))
+    if stale:
+        print("stale: run `make generate`", file=sys.stderr)
+    return stale
+
+
+def main() -> int:
+    """Write the files, or check them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 and show a diff when a file is stale")
+    made = outputs()
+    if parser.parse_args().check:
+        return check(made)
+    for path, content in made.items():
+        file = ROOT / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content, encoding="utf-8")
+        print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""Prints statuses: as kubectl does, as the objects themselves, as JUnit."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import xml.etree.ElementTree as ET  # noqa: S405  it writes XML only
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from backendhealth.core.durations import human
+from backendhealth.core.observation import Finding, Observation
+from backendhealth.core.spec.backendhealth import BackendHealth
+from backendhealth.core.spec.status import BackendHealthStatus
+from backendhealth.core.verdict import Verdict
+
+Result = tuple[BackendHealth, BackendHealthStatus]
+Findings = Mapping[tuple[str, str], Observation]
+"""The last observation by resource key and probe."""
+FORMATS = ("table", "wide", "json", "yaml", "junit")
+
+
+def render(results: Sequence[Result], findings: Findings, form: str, now: float) -> str:
+    """The text for `-o FORM`, ending in a newline."""
+    match form:
+        case "json":
+            return json.dumps(as_objects(results), indent=2, ensure_ascii=False) + "\n"
+        case "yaml":
+            return yaml.safe_dump(as_objects(results), sort_keys=False, allow_unicode=True, width=120)
+        case "junit":
+            return _junit(results, findings)
+        case _:
+            return tables(results, findings, wide=form == "wide", now=now)
+
+
+def as_objects(results: Sequence[Result]) -> dict[str, Any]:
+    """The resources with `.status` as Kubernetes holds them; a List for several."""
+    objects = [as_object(resource, status) for resource, status in results]
+    return objects[0] if len(objects) == 1 else {"apiVersion": "v1", "kind": "List", "items": objects}
+
+
+def as_object(resource: BackendHealth, status: BackendHealthStatus) -> dict[str, Any]:
+    """One resource with its status, in plain values."""
+    dumped = resource.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    dumped["metadata"].setdefault("namespace", resource.metadata.namespace)
+    dumped["status"] = status.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+    return dumped
+
+
+def tables(results: Sequence[Result], findings: Findings, *, wide: bool, now: float) -> str:
+    """kubectl's columns for the resources, then a row for each probe."""
+    namespaces = len({resource.metadata.namespace for resource, _ in results}) > 1
+    head = [*(["NAMESPACE"] if namespaces else []), "NAME", "STATE", "ROOT CAUSE", "REASON", "IMPACT", "SINCE"]
+    rows = [head + (["MESSAGE"] if wide else [])]
+    for resource, status in results:
+        rows.append(([resource.metadata.namespace] if namespaces else []) + resource_row(resource, status, now, wide=wide))
+    text = _columns(rows)
+    for resource, status in results:
+        named = f"{resource.key if namespaces else resource.metadata.name}:\n" if len(results) > 1 else ""
+        text += "\n" + named + _columns(probe_rows(resource, status, findings, now, wide=wide))
+    return text
+
+
+def resource_row(resource: BackendHealth, status: BackendHealthStatus, now: float, *, wide: bool) -> list[str]:
+    """The cells of one resource, NAME first."""
+    summary = status.summary
+    if summary is None:
+        return [resource.metadata.name, "", "", "", "", ""]
+    cells = [resource.metadata.name, summary.state, summary.root_cause, summary.reason, summary.impact]
+    return [*cells, _age(summary.since, now), *([summary.message] if wide else [])]
+
+
+def probe_rows(
+    resource: BackendHealth, status: BackendHealthStatus, findings: Findings, now: float, *, wide: bool
+) -> list[list[str]]:
+    """Head and cells of the probes of one resource."""
+    rows = [["PROBE", "COMPONENT", "VERDICT", "REASON", "SINCE", "LATENCY", "MESSAGE"]]
+    for probe in status.probes:
+        seen = findings.get((resource.key, probe.name))
+        latency = f"{(seen.at - seen.started) * 1000:.0f}ms" if seen else ""
+        rows.append(
+            [probe.name, probe.component, probe.verdict, probe.reason, _age(probe.since, now), latency, probe.message]
+        )
+        if wide and seen:
+            rows += [["", "", "", "", "", "", line] for line in _details(seen.finding)]
+    return rows
+
+
+def _details(finding: Finding) -> list[str]:
+    lines = []
+    if finding.steps:
+        lines.append("steps: " + ", ".join(f"{step} {1000 * took:.1f}ms" for step, took in finding.steps.items()))
+    if finding.facts:
+        lines.append("facts: " + ", ".join(f"{name}={value}" for name, value in finding.facts.items()))
+    lines += [
+        f"{subject.subject}: {subject.reason}"
+        + ("" if subject.reason.verdict is Verdict.HEALTHY else f": {subject.message}")
+        for subject in finding.subjects
+    ]
+    return lines
+
+
+def _age(since: str | None, now: float) -> str:
+    if since is None:
+        return ""
+    return human(max(0.0, now - dt.datetime.fromisoformat(since).timestamp()))
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as kubectl aligns them: three spaces between columns, the last one free."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(lines) + "\n"
+
+
+def _junit(results: Sequence[Result], findings: Findings) -> str:
+    suites = ET.Element("testsuites", name="backendhealth")
+    for resource, status in results:
+        probes = status.probes
+        suite = ET.SubElement(suites, "testsuite", name=resource.key, tests=str(len(probes)))
+        suite.set("failures", str(sum(probe.verdict == Verdict.UNHEALTHY for probe in probes)))
+        suite.set("errors", str(sum(probe.verdict == Verdict.UNKNOWN for probe in probes)))
+        for probe in probes:
+            seen = findings.get((resource.key, probe.name))
+            case = ET.SubElement(suite, "testcase", classname=resource.key, name=probe.name)
+            case.set("time", f"{seen.at - seen.started:.3f}" if seen else "0")
+            told = {"type": probe.reason, "message": probe.message}
+            if probe.verdict == Verdict.UNHEALTHY:
+                ET.SubElement(case, "failure", told)
+            elif probe.verdict == Verdict.UNKNOWN:
+                ET.SubElement(case, "error", told)
+            elif probe.verdict == Verdict.DEGRADED:
+                ET.SubElement(case, "system-out").text = f"Degraded: {probe.reason}: {probe.message}"
+    ET.indent(suites)
+    return ET.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"

@@ -1,0 +1,106 @@
+"""Recordings: one JSON object a line, a header first. They hold no Secret and need no network to be replayed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from backendhealth.core.observation import Finding, Observation, SubjectFinding
+from backendhealth.core.reasons import Reason
+
+FORMAT_VERSION = 1
+
+
+class RecordingError(ValueError):
+    """A recording that can't be read; the message names the line."""
+
+
+class Recorder:
+    """Writes observations to `stream`; `once` tells replay that one attempt decided."""
+
+    def __init__(self, stream: IO[str], *, once: bool) -> None:
+        self._stream = stream
+        self._write({"version": FORMAT_VERSION, "kind": "Recording", "once": once})
+
+    def __call__(self, seen: Observation) -> None:
+        """Write one observation and flush it: what was seen is on disk when the process is killed."""
+        self._write(to_dict(seen))
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        self._stream.write(json.dumps(line, separators=(",", ":"), ensure_ascii=False) + "\n")
+        self._stream.flush()
+
+
+def to_dict(seen: Observation) -> dict[str, Any]:
+    """An observation as JSON holds it."""
+    finding = seen.finding
+    return {
+        "kind": "Observation",
+        "resource": seen.resource,
+        "generation": seen.generation,
+        "probe": seen.probe,
+        "started": round(seen.started, 6),
+        "at": round(seen.at, 6),
+        "reason": finding.reason.value,
+        "message": finding.message,
+        "contact": finding.contact,
+        "facts": dict(finding.facts),
+        "steps": {step: round(seconds, 6) for step, seconds in finding.steps.items()},
+        "subjects": [
+            {"subject": s.subject, "reason": s.reason.value, "message": s.message, "facts": dict(s.facts)}
+            for s in finding.subjects
+        ],
+    }
+
+
+def from_dict(line: Mapping[str, Any]) -> Observation:
+    """The observation of a line. Raises KeyError, TypeError or ValueError for another shape."""
+    subjects = tuple(
+        SubjectFinding(s["subject"], Reason(s["reason"]), s["message"], s["facts"]) for s in line["subjects"]
+    )
+    finding = Finding(
+        Reason(line["reason"]), str(line["message"]), subjects, line["facts"], line["steps"], bool(line["contact"])
+    )
+    return Observation(
+        str(line["resource"]),
+        int(line["generation"]),
+        str(line["probe"]),
+        float(line["started"]),
+        float(line["at"]),
+        finding,
+    )
+
+
+def read(path: Path) -> tuple[bool, Iterator[Observation]]:
+    """Whether one attempt decided, and the observations. Raises RecordingError, also while iterating."""
+    lines = _lines(path)
+    number, header = next(lines, (1, {}))
+    if header.get("kind") != "Recording":
+        raise RecordingError(f"{path}:{number}: not a recording: its first line must have kind Recording")
+    if header.get("version") != FORMAT_VERSION:
+        raise RecordingError(
+            f"{path}:{number}: version {header.get('version')} is not known: this program reads version {FORMAT_VERSION}"
+        )
+    return bool(header.get("once")), _observations(path, lines)
+
+
+def _observations(path: Path, lines: Iterator[tuple[int, Any]]) -> Iterator[Observation]:
+    for number, line in lines:
+        try:
+            yield from_dict(line)
+        except (KeyError, TypeError, ValueError) as error:
+            raise RecordingError(f"{path}:{number}: not an observation: {error}") from None
+
+
+def _lines(path: Path) -> Iterator[tuple[int, Any]]:
+    with path.open(encoding="utf-8") as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                parsed = json.loads(line)
+            except ValueError:
+                raise RecordingError(f"{path}:{number}: not JSON") from None
+            if not isinstance(parsed, dict):
+                raise RecordingError(f"{path}:{number}: not a JSON object")
+            yield number, parsed

@@ -1,0 +1,78 @@
+"""Where the command line finds Secrets: documents in the files, a directory, a cluster."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from backendhealth.core.reasons import Reason
+from backendhealth.probes.exchange import ProbeError
+
+SecretData = Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterAccess:
+    """A kubeconfig file and, if not its current one, the context to use."""
+
+    kubeconfig: str
+    context: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SecretSources:
+    """All places to look in, in this order."""
+
+    documents: Mapping[tuple[str, str], SecretData] = field(repr=False, default_factory=dict)
+    directory: Path | None = None
+    cluster: ClusterAccess | None = None
+
+    def of(self, namespace: str) -> NamespaceSecrets:
+        """The Secrets of one namespace."""
+        return NamespaceSecrets(namespace, self)
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceSecrets:
+    """Reads Secrets of one namespace, anew each time: a rotated one is seen with the next connection."""
+
+    namespace: str
+    sources: SecretSources
+
+    async def read(self, name: str) -> SecretData:
+        """The Secret's data. Raises ProbeError (SecretNotFound, PermissionDenied)."""
+        found = self.sources.documents.get((self.namespace, name))
+        if found is None and self.sources.directory is not None:
+            found = _from_directory(self.sources.directory / self.namespace / name)
+        if found is None and self.sources.cluster is not None:
+            found = await _from_cluster(self.sources.cluster, self.namespace, name)
+        if found is None:
+            raise ProbeError(Reason.SECRET_NOT_FOUND, f"Secret {name} does not exist in namespace {self.namespace}")
+        return found
+
+
+def _from_directory(folder: Path) -> SecretData | None:
+    if not folder.is_dir():
+        return None
+    # `..data` and its like are how Kubernetes swaps mounted Secrets, not keys
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name[:2] != ".."}
+
+
+async def _from_cluster(access: ClusterAccess, namespace: str, name: str) -> SecretData | None:
+    from kubernetes.aio import client, config  # noqa: PLC0415  half a second that only --kubeconfig pays
+
+    configuration = client.Configuration()
+    await config.load_kube_config(access.kubeconfig, context=access.context, client_configuration=configuration)
+    async with client.ApiClient(configuration) as api:
+        try:
+            secret = await client.CoreV1Api(api).read_namespaced_secret(name, namespace)
+        except client.ApiException as error:
+            if error.status == 404:  # noqa: PLR2004
+                return None
+            raise ProbeError(
+                Reason.PERMISSION_DENIED,
+                f"the API server does not hand out Secret {name} in namespace {namespace} ({error.status})",
+            ) from None
+    return {key: base64.b64decode(value) for key, value in (secret.data or {}).items()}
