@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 STEP_TIMEOUT = 15.0
 
 
-class StepFailed(Exception):
+class StepError(Exception):
     """An expected change was not seen; the message names it."""
 
 
@@ -41,16 +41,16 @@ class Watcher:
             print(line, end="", flush=True)
             self._lines.put(line)
 
-    def expect(self, *words: str) -> None:
-        """Wait until each of `words` (component, verdict, reason) stands in one line. Raises StepFailed."""
+    def expect(self, *changes: str) -> None:
+        """Wait until each of `changes` (component, verdict, reason) was seen in a line. Raises StepError."""
         deadline = time.monotonic() + STEP_TIMEOUT
-        while True:
+        missing = list(changes)
+        while missing:
             try:
                 line = self._lines.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
-                raise StepFailed(f"not seen within {STEP_TIMEOUT:g} s: {' '.join(words)}") from None
-            if all(word in line for word in words):
-                return
+                raise StepError(f"not seen within {STEP_TIMEOUT:g} s: {', '.join(missing)}") from None
+            missing = [change for change in missing if not all(word in line for word in change.split())]
 
     def end(self) -> int:
         """Ctrl-C; the exit code."""
@@ -93,20 +93,20 @@ def unattended() -> int:
         redis, etcd, resource = start(stack)
         watcher = Watcher(resource)
         try:
-            watcher.expect("etcd", "-> Healthy")
+            watcher.expect("redis -> Healthy", "etcd -> Healthy")
             print(f"--- freezing Redis (kill -STOP {redis.pid})", flush=True)
             redis.freeze()
-            watcher.expect("redis", "-> Unhealthy", "Timeout")
+            watcher.expect("redis -> Unhealthy Timeout")
             print(f"--- killing etcd (kill -KILL {etcd.process.pid})", flush=True)
             etcd.process.kill()
-            watcher.expect("etcd", "-> Unhealthy", "ConnectionRefused")
+            watcher.expect("etcd -> Unhealthy ConnectionRefused")
             print("--- thawing Redis", flush=True)
             redis.resume()
-            watcher.expect("redis", "-> Healthy", "ProbeSucceeded")
+            watcher.expect("redis -> Healthy ProbeSucceeded")
             print("--- starting etcd again", flush=True)
             etcd.restart()
-            watcher.expect("etcd", "-> Healthy", "ProbeSucceeded")
-        except StepFailed as error:
+            watcher.expect("etcd -> Healthy ProbeSucceeded")
+        except StepError as error:
             print(f"demo failed: {error}", file=sys.stderr)
             watcher.end()
             return 1

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 from backendhealth.core.reasons import Reason
 from backendhealth.probes.exchange import ProbeError
 
 SecretData = Mapping[str, bytes]
+_CLUSTER_TIMEOUT = 3  # seconds; less than the default timeout of an attempt, so that the cause can be told
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ class NamespaceSecrets:
     sources: SecretSources
 
     async def read(self, name: str) -> SecretData:
-        """The Secret's data. Raises ProbeError (SecretNotFound, PermissionDenied)."""
+        """The Secret's data. Raises ProbeError (SecretNotFound, SecretForbidden, SecretUnavailable)."""
         found = self.sources.documents.get((self.namespace, name))
         if found is None and self.sources.directory is not None:
             found = _from_directory(self.sources.directory / self.namespace / name)
@@ -61,18 +65,32 @@ def _from_directory(folder: Path) -> SecretData | None:
 
 
 async def _from_cluster(access: ClusterAccess, namespace: str, name: str) -> SecretData | None:
-    from kubernetes.aio import client, config  # noqa: PLC0415  half a second that only --kubeconfig pays
+    import aiohttp  # noqa: PLC0415  only --kubeconfig pays for these
+    from kubernetes.aio import client, config  # noqa: PLC0415
 
     configuration = client.Configuration()
-    await config.load_kube_config(access.kubeconfig, context=access.context, client_configuration=configuration)
+    load: Any = config.load_kube_config
+    try:
+        await load(access.kubeconfig, context=access.context, client_configuration=configuration)
+    except config.ConfigException:
+        raise ProbeError(Reason.SECRET_UNAVAILABLE, f"{access.kubeconfig} is not a usable kubeconfig") from None
     async with client.ApiClient(configuration) as api:
         try:
-            secret = await client.CoreV1Api(api).read_namespaced_secret(name, namespace)
+            async with asyncio.timeout(_CLUSTER_TIMEOUT):  # over all of the client's own retries
+                secret = await client.CoreV1Api(api).read_namespaced_secret(name, namespace)
         except client.ApiException as error:
-            if error.status == 404:  # noqa: PLR2004
+            if error.status == HTTPStatus.NOT_FOUND:
                 return None
-            raise ProbeError(
-                Reason.PERMISSION_DENIED,
-                f"the API server does not hand out Secret {name} in namespace {namespace} ({error.status})",
-            ) from None
+            raise _refusal(error.status, namespace, name) from None
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            told = f"the API server of {access.kubeconfig} does not answer: Secret {name} can't be read"
+            raise ProbeError(Reason.SECRET_UNAVAILABLE, told) from None
     return {key: base64.b64decode(value) for key, value in (secret.data or {}).items()}
+
+
+def _refusal(status: int, namespace: str, name: str) -> ProbeError:
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        told = f"may not read Secret {name} in namespace {namespace} ({status}): grant get on secrets"
+        return ProbeError(Reason.SECRET_FORBIDDEN, told)
+    told = f"the API server answered {status}: Secret {name} can't be read"
+    return ProbeError(Reason.SECRET_UNAVAILABLE, told)

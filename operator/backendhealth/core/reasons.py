@@ -21,6 +21,8 @@ class Reason(StrEnum):
     NETWORK_UNREACHABLE = "NetworkUnreachable"
     ADDRESS_REFUSED = "AddressRefused"
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105
+    SECRET_FORBIDDEN = "SecretForbidden"  # noqa: S105
+    SECRET_UNAVAILABLE = "SecretUnavailable"  # noqa: S105
     SECRET_KEY_MISSING = "SecretKeyMissing"  # noqa: S105
     SECRET_INVALID = "SecretInvalid"  # noqa: S105
     AUTHENTICATION_FAILED = "AuthenticationFailed"
@@ -158,7 +160,7 @@ REASONS: dict[Reason, ReasonInfo] = {
         _N,
         _ALL,
         "The target's address is one that probes must not connect to.",
-        "The address that would really be connected is on the deny-list (loopback, link-local, metadata, node, API server).",
+        "The address that would really be connected is on the deny-list (loopback, metadata, node, API server).",
         "The spec's host name, redirects and DNS answers; a setting allows such addresses.",
     ),
     Reason.SECRET_NOT_FOUND: _Row(
@@ -167,6 +169,20 @@ REASONS: dict[Reason, ReasonInfo] = {
         "A Secret that the probe names does not exist.",
         "The look-up of the Secret in the resource's namespace.",
         "Create the Secret, or correct the secretRef.",
+    ),
+    Reason.SECRET_FORBIDDEN: _Row(
+        _N,
+        _ALL,
+        "A Secret that the probe names may not be read by us.",
+        "401 or 403 from the API server.",
+        "Grant `get` on the Secret that the message names.",
+    ),
+    Reason.SECRET_UNAVAILABLE: _Row(
+        _N,
+        _ALL,
+        "The API server, where the Secret is kept, does not answer or answers with an error.",
+        "Reading the Secret failed or took too long; nothing was sent to the backend.",
+        "The API server named in the kubeconfig; our own network.",
     ),
     Reason.SECRET_KEY_MISSING: _Row(
         _N,
@@ -222,7 +238,7 @@ REASONS: dict[Reason, ReasonInfo] = {
         _ALL,
         "No answer within the time-out; the message names the step that hung.",
         "The attempt's deadline, over name look-up, connect, TLS, authentication and reading together.",
-        "Step connect: host down or packets dropped. A later step: the process is frozen, overloaded or blocked on disk.",
+        "Step connect: host down or packets dropped. A later one: the process is frozen or blocked on disk.",
     ),
     Reason.DNS_NAME_NOT_FOUND: _Row(
         _U,

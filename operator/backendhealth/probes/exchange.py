@@ -34,7 +34,7 @@ class ProbeError(Exception):
 class Exchange(Protocol):
     """One target under one identity. Keeps a healthy connection between attempts; used by one attempt at a time."""
 
-    async def attempt(self, trace: Trace, timeout: float) -> Finding:  # noqa: ASYNC109
+    async def attempt(self, trace: Trace, timeout: float) -> Finding:
         """Probe once; the caller ends it after `timeout` seconds.
 
         Raises ProbeError, OSError, ssl.SSLError or TimeoutError for the target's failures; anything else is our fault.
@@ -46,27 +46,45 @@ class Exchange(Protocol):
         ...
 
 
-async def run_attempt(exchange: Exchange, timeout: float) -> Finding:  # noqa: ASYNC109
+async def run_attempt(exchange: Exchange, timeout: float) -> Finding:
     """One attempt under its deadline. Whatever breaks it also drops the kept connection; only cancellation is raised."""
     trace = Trace()
     finding = None
     try:
         async with asyncio.timeout(timeout):
             finding = await exchange.attempt(trace, timeout)
-    except TimeoutError:
-        finding = timed_out(trace, timeout)
+    except TimeoutError as error:  # with an errno it is the kernel's, which gave up before the deadline
+        finding = timed_out(trace, timeout) if error.errno is None else failure(error, trace)
     except (ProbeError, OSError, ssl.SSLError) as error:
         finding = failure(error, trace)
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        finding = _own_fault(error, trace)  # a client cancelled itself: left alone, the probe would never run again
     except Exception as error:  # our own fault: said to be one, never the backend's
-        # the exception's text may quote what the target or a Secret holds: only its type is shown
-        log.error("the probe failed by its own fault: %s", _where(error))
-        finding = Finding(Reason.INTERNAL_ERROR, f"the probe failed by its own fault: {type(error).__name__}")
+        finding = _own_fault(error, trace)
     finally:
         if finding is None or _spoilt(finding):
-            await exchange.close()
+            await drop(exchange)
     if not finding.steps:
         finding = dataclasses.replace(finding, steps=trace.steps)
     return finding
+
+
+async def drop(exchange: Exchange) -> None:
+    """Close what the exchange keeps; a fault in that is logged and ends nothing else."""
+    try:
+        await exchange.close()
+    except Exception as error:  # noqa: BLE001 - it says nothing about the backend
+        log.error("closing a connection failed by our own fault: %s", _where(error))  # noqa: TRY400 - no text
+
+
+def _own_fault(error: BaseException, trace: Trace) -> Finding:
+    # the exception's text may quote what the target or a Secret holds: only its type is shown
+    log.error("the probe failed by its own fault: %s", _where(error))
+    told = f"the probe failed by its own fault: {type(error).__name__}"
+    return Finding(Reason.INTERNAL_ERROR, told, contact=trace.contact)
 
 
 def _spoilt(finding: Finding) -> bool:
@@ -99,9 +117,9 @@ def _where(error: BaseException) -> str:
     return f"{type(error).__name__} at {' < '.join(reversed(places[-6:]))}"
 
 
-def timed_out(trace: Trace, timeout: float) -> Finding:  # noqa: ASYNC109
+def timed_out(trace: Trace, timeout: float) -> Finding:
     """The finding for a deadline that passed; a resolver that does not answer is our own failure."""
-    step = trace.failed_in or "start"
+    step = trace.failed_in
     after = f"{timeout:g} s" if timeout < 120 else human(timeout)
     if step == "resolve":
         return Finding(
@@ -110,8 +128,14 @@ def timed_out(trace: Trace, timeout: float) -> Finding:  # noqa: ASYNC109
             steps=trace.steps,
             contact=False,
         )
+    if not step and not trace.steps:  # reading Secrets is all that comes before the first step
+        told = f"reading its Secrets took longer than {after}: nothing was sent to the backend"
+        return Finding(Reason.SECRET_UNAVAILABLE, told, steps=trace.steps, contact=False)
     return Finding(
-        Reason.TIMEOUT, f"no answer within {after}: it hung in step {step}", steps=trace.steps, contact=trace.contact
+        Reason.TIMEOUT,
+        f"no answer within {after}: it hung {f'in step {step}' if step else f'after step {[*trace.steps][-1]}'}",
+        steps=trace.steps,
+        contact=trace.contact,
     )
 
 
@@ -170,7 +194,10 @@ def _classify_tls(error: ssl.SSLError) -> tuple[Reason, str]:
         return Reason.TLS_FAILURE, "the port does not speak TLS"
     if error.reason is not None and "_ALERT_" in error.reason:
         return Reason.TLS_FAILURE, told_by_alert(error.reason)
-    return Reason.TLS_FAILURE, f"TLS failed: {(error.reason or 'connection closed in the handshake').replace('_', ' ').lower()}"
+    return (
+        Reason.TLS_FAILURE,
+        f"TLS failed: {(error.reason or 'connection closed in the handshake').replace('_', ' ').lower()}",
+    )
 
 
 def told_by_alert(alert: str) -> str:
