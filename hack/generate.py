@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +16,10 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "operator"))
 
-from backendhealth.core.crd import PLURAL, crd  # noqa: E402
+from backendhealth.core.crd import PLURAL, SHORT_NAME, crd  # noqa: E402
 from backendhealth.core.durations import DURATION_PATTERN  # noqa: E402
 from backendhealth.core.reasons import Reason  # noqa: E402
-from backendhealth.core.spec.backendhealth import GROUP, BackendHealthSpec  # noqa: E402
+from backendhealth.core.spec.backendhealth import GROUP, KIND, VERSION, BackendHealthSpec  # noqa: E402
 from backendhealth.core.spec.status import BackendHealthStatus  # noqa: E402
 from backendhealth.core.structural import Schema, structural_schema  # noqa: E402
 from backendhealth.core.verdict import Verdict  # noqa: E402
@@ -60,10 +62,18 @@ def dumped(value: Any) -> str:
 def reasons_page() -> str:
     """Every reason, by verdict."""
     lines = ["# Reasons", "", f"<!-- {_MADE} -->", ""]
-    lines += ["Each probe answers with one reason, and each reason stands for one verdict. `backendhealth explain REASON`"]
+    lines += [
+        "Each probe answers with one reason, and each reason stands for one verdict. `backendhealth explain REASON`"
+    ]
     lines += ["prints the same."]
     for verdict in sorted(Verdict, key=lambda v: v.rank, reverse=True):
-        lines += ["", f"## {verdict.value}", "", "| reason | given by | meaning | found by | look at |", "|---|---|---|---|---|"]
+        lines += [
+            "",
+            f"## {verdict.value}",
+            "",
+            "| reason | given by | meaning | found by | look at |",
+            "|---|---|---|---|---|",
+        ]
         for reason in Reason:
             if reason.verdict is verdict:
                 info = reason.info
@@ -73,22 +83,34 @@ def reasons_page() -> str:
 
 
 def resource_page() -> str:
-    """Every field of BackendHealth."""
-    lines = ["# BackendHealth", "", f"<!-- {_MADE} -->", "", f"`apiVersion: {GROUP}/v1alpha1`, `kind: BackendHealth`, short name `bh`."]
+    """Every field of BackendHealth; objects that are alike, such as `tls`, once."""
+    lines = ["# BackendHealth", "", f"<!-- {_MADE} -->", ""]
+    lines += [f"`apiVersion: {GROUP}/{VERSION}`, `kind: {KIND}`, short name `{SHORT_NAME}`."]
     lines += ["Durations are text with a unit: `30s`, `500ms`, `1m30s`, `1h`."]
-    for name, model in (("spec", BackendHealthSpec), ("status", BackendHealthStatus)):
-        for path, node in _objects(name, structural_schema(model)):
-            lines += ["", f"## {path}", "", str(node.get("description", "")), "", "| field | type | meaning |", "|---|---|---|"]
-            needed = node.get("required", ())
-            lines += [_field_row(field, inner, needed=field in needed) for field, inner in node["properties"].items()]
-            rules = [rule["message"] for rule in node.get("x-kubernetes-validations", ())]
-            lines += ["", *(_rule_line(rule) for rule in rules)] if rules else []
+    sections: dict[str, str] = {}
+    roots = (("spec", structural_schema(BackendHealthSpec)), ("status", structural_schema(BackendHealthStatus)))
+    objects = [found for name, schema in roots for found in _objects(name, schema)]
+    for path, node in objects:
+        sections.setdefault(_likeness(node), path)
+    for path, node in objects:
+        if sections[_likeness(node)] == path:
+            lines += _section(path, node, sections)
     return "\n".join(lines) + "\n"
 
 
-def _rule_line(message: str) -> str:
-    rule, told = message.split(": ", 1)
-    return f"- `{rule}`: {told}"
+def _likeness(node: Schema) -> str:
+    return json.dumps(node["properties"], sort_keys=True)
+
+
+def _section(path: str, node: Schema, sections: dict[str, str]) -> Iterator[str]:
+    yield from ("", f"## {path}", "", str(node.get("description", "")), "")
+    yield from ("| field | type | meaning |", "|---|---|---|")
+    for name, field in node["properties"].items():
+        default = f" Default: `{_plain(field['default'])}`." if "default" in field else ""
+        needed = " (required)" if name in node.get("required", ()) else ""
+        yield _row(f"`{name}`{needed}", _type(field, sections), f"{field['description']}{default}")
+    rules = [rule["message"].split(": ", 1) for rule in node.get("x-kubernetes-validations", ())]
+    yield from ["", *(f"- `{rule}`: {told}" for rule, told in rules)] if rules else ()
 
 
 def _objects(path: str, node: Schema) -> Iterator[tuple[str, Schema]]:
@@ -101,30 +123,25 @@ def _objects(path: str, node: Schema) -> Iterator[tuple[str, Schema]]:
             yield from _objects(f"{path}.{name}", field)
 
 
-def _field_row(name: str, node: Schema, *, needed: bool) -> str:
-    default = f" Default: `{_plain(node['default'])}`." if "default" in node else ""
-    return _row(f"`{name}`{' (required)' if needed else ''}", _type(node), f"{node['description']}{default}")
-
-
 def _plain(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(str, value))}]"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _type(node: Schema) -> str:
+def _type(node: Schema, sections: dict[str, str]) -> str:
+    if node["type"] == "object":
+        return f"[object](#{re.sub('[^a-z]', '', sections[_likeness(node)].lower())})"
     if node["type"] == "array":
-        return f"list of {_type(node['items'])}, at most {node['maxItems']}"
+        return f"list of {_type(node['items'], sections)}, at most {node['maxItems']}"
     if "enum" in node:
         return " or ".join(f"`{value}`" for value in node["enum"])
     if node.get("pattern") == DURATION_PATTERN:
-        bounds = [rule["message"].split(": ", 1)[1] for rule in node["x-kubernetes-validations"]]
-        return f"duration, {bounds[0].removeprefix('must be ')}"
-    if node["type"] == "integer" and "minimum" in node:
-        return f"integer, {node['minimum']} to {node['maximum']}" if "maximum" in node else f"integer from {node['minimum']}"
-    if node["type"] == "string":
-        return f"string, at most {node['maxLength']} characters"
-    return str(node["type"])
+        told = node["x-kubernetes-validations"][0]["message"].split(": ", 1)[1]
+        return f"duration, {told.removeprefix('must be ')}"
+    bounds = f", {node['minimum']} to {node['maximum']}" if "maximum" in node else ""
+    most = f", at most {node['maxLength']} characters" if node["type"] == "string" else ""
+    return f"{node['type']}{bounds}{most}"
 
 
 def _row(*cells: str) -> str:
@@ -139,7 +156,9 @@ def check(made: dict[str, str]) -> int:
         there = file.read_text(encoding="utf-8") if file.exists() else ""
         if there != content:
             stale = 1
-            difference = difflib.unified_diff(there.splitlines(), content.splitlines(), path, f"{path} (from the models)", lineterm="")
+            difference = difflib.unified_diff(
+                there.splitlines(), content.splitlines(), path, f"{path} (from the models)", lineterm=""
+            )
             print("\n".join(difference))
     if stale:
         print("stale: run `make generate`", file=sys.stderr)
@@ -149,7 +168,9 @@ def check(made: dict[str, str]) -> int:
 def main() -> int:
     """Write the files, or check them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 and show a diff when a file is stale")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 and show a diff when a file is stale"
+    )
     made = outputs()
     if parser.parse_args().check:
         return check(made)

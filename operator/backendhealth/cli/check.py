@@ -121,9 +121,7 @@ async def _check(args: argparse.Namespace, loaded: Loaded, stream: IO[str] | Non
         elif args.watch:
             print(render([(resource, status)], findings, args.output, time.time()), end="", flush=True)
 
-    engine = Engine(
-        open_prober=_opener(args, loaded), clock=time.time, sink=sink, record=record, once=not args.watch
-    )
+    engine = Engine(open_prober=_opener(args, loaded), clock=time.time, sink=sink, record=record, once=not args.watch)
     try:
         for resource in loaded.resources:
             await engine.apply(resource)
@@ -157,5 +155,3 @@ async def _until_told(engine: Engine, span: str | None) -> None:
         loop.add_signal_handler(number, running.cancel)
     with contextlib.suppress(asyncio.CancelledError, TimeoutError):
         await asyncio.wait_for(running, seconds(span) if span else None)
-
-

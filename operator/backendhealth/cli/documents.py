@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from backendhealth.cli.yamltree import Fault, Loc, Node, parse
+from backendhealth.core.observation import clip
 from backendhealth.core.wording import path_text
 
 MAX_BYTES = 5 * 1024 * 1024
 STDIN = "stdin"
+_MAX_LINE = 4096
 _SUFFIXES = (".yaml", ".yml", ".json")
 
 
@@ -33,7 +35,8 @@ class FileProblem:
         place = f":{self.line}:{self.column}" if self.line else ""
         path = f" {self.path}:" if self.path else ""
         meant = f' (did you mean "{self.suggestion}"?)' if self.suggestion else ""
-        return f"{self.source}{place}:{path} [{self.rule}] {self.message}{meant}"
+        # on one line, without what a terminal would obey: a message may quote an expression, a file have any name
+        return clip(f"{self.source}{place}:{path} [{self.rule}] {self.message}{meant}", _MAX_LINE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,9 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb `explain`."""
     parser = subparsers.add_parser("explain", help="say what a reason means", description=__doc__)
     parser.add_argument("reason", metavar="REASON", nargs="?", help="for example QuorumLost; all reasons without it")
-    parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="output format (default: text)")
+    parser.add_argument(
+        "-o", "--output", choices=("text", "json"), default="text", help="output format (default: text)"
+    )
     parser.set_defaults(run=run)
 
 
@@ -76,7 +78,9 @@ def _page(reason: Reason) -> str:
 def _table() -> str:
     width = max(map(len, Reason)) + 4
     return "\n\n".join(
-        "\n".join([verdict.value, *(_wrapped(f"  {reason.value:<{width - 2}}", reason.info.meaning) for reason in reasons)])
+        "\n".join(
+            [verdict.value, *(_wrapped(f"  {reason.value:<{width - 2}}", reason.info.meaning) for reason in reasons)]
+        )
         for verdict, reasons in by_verdict()
     )
 

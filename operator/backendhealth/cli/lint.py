@@ -20,8 +20,12 @@ EXIT_BAD = 2
 def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb `lint`."""
     parser = subparsers.add_parser("lint", help="check YAML offline", description=__doc__)
-    parser.add_argument("paths", metavar="PATH", nargs="+", help="YAML or JSON file, directory, or - for standard input")
-    parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="output format (default: text)")
+    parser.add_argument(
+        "paths", metavar="PATH", nargs="+", help="YAML or JSON file, directory, or - for standard input"
+    )
+    parser.add_argument(
+        "-o", "--output", choices=("text", "json"), default="text", help="output format (default: text)"
+    )
     parser.set_defaults(run=run)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from backendhealth.cli.documents import Document, FileProblem, read_all
 from backendhealth.core.spec.backendhealth import API_VERSION, GROUP, KIND, BackendHealth
-from backendhealth.core.validate import validate
+from backendhealth.core.validate import unknown_metadata, validate
 from backendhealth.core.wording import closest
 
 _KUBERNETES_KEYS = ("apiVersion", "kind", "metadata", "spec")
@@ -89,6 +89,7 @@ def _unknown_kind(document: Document, version: Any, kind: Any) -> str | list[Fil
 def _add_resource(loaded: Loaded, document: Document, seen: dict[tuple[str, str, str], Document]) -> None:
     loaded.seen += 1
     resource, problems = validate(document.raw)
+    problems += unknown_metadata(document.raw)
     found = [document.problem(p.loc, p.rule, p.message, p.suggestion) for p in problems]
     found += _duplicate(document, KIND, seen)
     loaded.problems.extend(found)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import xml.etree.ElementTree as ET  # noqa: S405  it writes XML only
+import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
 from backendhealth.core.durations import human
-from backendhealth.core.observation import Finding, Observation
+from backendhealth.core.observation import Fact, Finding, Observation
 from backendhealth.core.spec.backendhealth import BackendHealth
 from backendhealth.core.spec.status import BackendHealthStatus
 from backendhealth.core.verdict import Verdict
@@ -50,12 +50,14 @@ def as_object(resource: BackendHealth, status: BackendHealthStatus) -> dict[str,
 
 
 def tables(results: Sequence[Result], findings: Findings, *, wide: bool, now: float) -> str:
-    """kubectl's columns for the resources, then a row for each probe."""
+    """The columns of kubectl for the resources, then a row for each probe."""
     namespaces = len({resource.metadata.namespace for resource, _ in results}) > 1
     head = [*(["NAMESPACE"] if namespaces else []), "NAME", "STATE", "ROOT CAUSE", "REASON", "IMPACT", "SINCE"]
     rows = [head + (["MESSAGE"] if wide else [])]
     for resource, status in results:
-        rows.append(([resource.metadata.namespace] if namespaces else []) + resource_row(resource, status, now, wide=wide))
+        rows.append(
+            ([resource.metadata.namespace] if namespaces else []) + resource_row(resource, status, now, wide=wide)
+        )
     text = _columns(rows)
     for resource, status in results:
         named = f"{resource.key if namespaces else resource.metadata.name}:\n" if len(results) > 1 else ""
@@ -93,13 +95,17 @@ def _details(finding: Finding) -> list[str]:
     if finding.steps:
         lines.append("steps: " + ", ".join(f"{step} {1000 * took:.1f}ms" for step, took in finding.steps.items()))
     if finding.facts:
-        lines.append("facts: " + ", ".join(f"{name}={value}" for name, value in finding.facts.items()))
+        lines.append("facts: " + ", ".join(f"{name}={_plain(value)}" for name, value in finding.facts.items()))
     lines += [
         f"{subject.subject}: {subject.reason}"
         + ("" if subject.reason.verdict is Verdict.HEALTHY else f": {subject.message}")
         for subject in finding.subjects
     ]
     return lines
+
+
+def _plain(value: Fact) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _age(since: str | None, now: float) -> str:

@@ -76,12 +76,13 @@ def from_dict(line: Mapping[str, Any]) -> Observation:
 def read(path: Path) -> tuple[bool, Iterator[Observation]]:
     """Whether one attempt decided, and the observations. Raises RecordingError, also while iterating."""
     lines = _lines(path)
-    number, header = next(lines, (1, {}))
+    empty: dict[str, Any] = {}
+    number, header = next(lines, (1, empty))
     if header.get("kind") != "Recording":
         raise RecordingError(f"{path}:{number}: not a recording: its first line must have kind Recording")
     if header.get("version") != FORMAT_VERSION:
         raise RecordingError(
-            f"{path}:{number}: version {header.get('version')} is not known: this program reads version {FORMAT_VERSION}"
+            f"{path}:{number}: version {header.get('version')} is not known: version {FORMAT_VERSION} is"
         )
     return bool(header.get("once")), _observations(path, lines)
 

@@ -1,11 +1,7 @@
-"""YAML text to trees that know their lines; bounded in size, depth and alias expansion whatever the input is.
-
-Scalars are resolved as kubectl does (YAML 1.1 as JSON knows it: `yes` and `y` are booleans, `1:30` and dates are text).
-"""
+"""YAML text to trees that know their lines; bounded in size, depth and alias expansion whatever the input is."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,6 +9,8 @@ from itertools import islice
 from typing import Any
 
 import yaml
+
+from backendhealth.cli.scalars import resolve
 
 Loc = tuple[str | int, ...]
 """Keys and indices from the root of a document."""
@@ -27,19 +25,12 @@ MAX_FAULTS = 20
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
+"""What YAML counts as the end of a line."""
 _SURROGATE_PAIR = re.compile(r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
-_QUOTED_TEXT = re.compile(r"'[^'<]{4,}'|\"[^\"<]{4,}\"")
-_INT = re.compile(r"[-+]?(0|[1-9][0-9_]*)|[-+]?0b[01_]+|[-+]?0x[0-9a-fA-F_]+|[-+]?0o?[0-7_]+")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_BOOL = {
-    word: value
-    for value, words in ((True, ("y", "yes", "on", "true")), (False, ("n", "no", "off", "false")))
-    for lower in words
-    for word in (lower, lower.capitalize(), lower.upper())
-}
-_NULL = frozenset({"", "~", "null", "Null", "NULL"})
-_FLOAT_WORDS = {".inf": math.inf, "+.inf": math.inf, "-.inf": -math.inf, ".nan": math.nan}
+_QUOTED_TEXT = re.compile(r"'[^'<\s]{4,}'|\"[^\"<\s]{4,}\"")
 _TAG = "tag:yaml.org,2002:"
+_ONLY_PLAIN_TAGS = "remove the tag (!…): only text, numbers, booleans, lists and mappings are read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +97,7 @@ def parse(text: str) -> tuple[list[Tree], list[Fault]]:
         faults.append(fault)
         if budget[0] < 0 or len(faults) >= MAX_FAULTS:
             return trees, faults
-        lines = lines if lines is not None else text.split("\n")
+        lines = lines if lines is not None else _BREAK.split(text)
         start = max(fault.line - 1 - offset, 1)
         ahead = next((number for number in range(start, len(lines)) if lines[number].startswith("---")), None)
         if ahead is None:
@@ -176,8 +167,10 @@ class _Builder:
 
     def _syntax(self, error: yaml.MarkedYAMLError) -> Fault:
         mark = error.problem_mark or error.context_mark
+        if mark and error.context_mark and not self._text[mark.index :].strip():
+            mark = error.context_mark  # what is never closed is told where it begins, not at the end of the text
         line, column = (mark.line, mark.column) if mark else (0, 0)
-        lines = self._text.split("\n", line + 1)
+        lines = _BREAK.split(self._text, line + 1)
         here = lines[line] if line < len(lines) else ""
         message = _told(f"{error.problem or 'not YAML'}{f' ({error.context})' if error.context else ''}")
         if "\t" in here[: column + 1]:
@@ -198,6 +191,8 @@ class _Builder:
             return self._alias(event)
         if isinstance(event, yaml.ScalarEvent):
             node = self._made(event, self._scalar(event, loc))
+        elif event.tag not in (None, "!", f"{_TAG}map", f"{_TAG}seq"):
+            raise _BrokenError(self._fault(event, "yaml-tag", _ONLY_PLAIN_TAGS, loc))
         elif isinstance(event, yaml.SequenceStartEvent):
             node = self._made(event, self._items(loc))
         else:
@@ -276,7 +271,7 @@ class _Builder:
         kinds: dict[str, Any] = {"int": int, "float": int | float, "bool": bool, "null": type(None)}
         kind = kinds.get(tag.removeprefix(_TAG))
         if kind is None or not isinstance(value, kind):
-            self._faults.append(self._fault(event, "yaml-tag", "tags other than plain YAML's are not read", loc))
+            self._faults.append(self._fault(event, "yaml-tag", _ONLY_PLAIN_TAGS, loc))
         return value
 
     def _plain(self, node: Node, left: list[int], depth: int) -> Any:
@@ -289,31 +284,6 @@ class _Builder:
         if isinstance(node.value, dict):
             return {key: self._plain(entry.node, left, depth + 1) for key, entry in node.value.items()}
         return node.value
-
-
-def resolve(text: str) -> Any:
-    """The value of a plain scalar as kubectl reads it."""
-    if text in _NULL:
-        return None
-    if text in _BOOL:
-        return _BOOL[text]
-    if _INT.fullmatch(text):
-        return _integer(text.replace("_", ""))
-    if _FLOAT.fullmatch(text):
-        number = float(text)
-        return int(number) if number.is_integer() and abs(number) < 1 << 53 else number
-    return _FLOAT_WORDS.get(text.lower(), text)
-
-
-def _integer(text: str) -> int | str:
-    sign, digits = (text[:1], text[1:]) if text[:1] in "+-" else ("", text)
-    octal = len(digits) > 1 and digits[0] == "0" and digits[1].isdigit()
-    if len(digits) > 20:  # noqa: PLR2004 - no 64-bit number has more digits, and int() is slow on long ones
-        return text
-    try:
-        return int(sign + (f"0o{digits}" if octal else digits), 0)
-    except ValueError:
-        return text
 
 
 def _told(problem: str) -> str:

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 DURATION_PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -22,14 +23,13 @@ def seconds(duration: str) -> float:
 def human(value: float) -> str:
     """A span of seconds for people, as kubectl prints ages: `42s`, `5m`, `3h12m`, `9d`."""
     total = int(value)
-    if total < 120:
+    minutes, hours, days = total // _MINUTE, total // _HOUR, total // _DAY
+    if total < 2 * _MINUTE:
         return f"{total}s"
-    if total < 600 and total % 60:
-        return f"{total // 60}m{total % 60}s"
-    if total < 3 * 3600:
-        return f"{total // 60}m"
-    if total < 8 * 3600 and total % 3600 // 60:
-        return f"{total // 3600}h{total % 3600 // 60}m"
-    if total < 48 * 3600:
-        return f"{total // 3600}h"
-    return f"{total // 86400}d"
+    if total < 10 * _MINUTE and total % _MINUTE:
+        return f"{minutes}m{total % _MINUTE}s"
+    if total < 3 * _HOUR:
+        return f"{minutes}m"
+    if total < 8 * _HOUR and minutes % 60:
+        return f"{hours}h{minutes % 60}m"
+    return f"{hours}h" if total < 2 * _DAY else f"{days}d"

@@ -6,7 +6,7 @@ What is left out: in filters, queries that can select more than one value, and q
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import jsonpath
 import re2
@@ -28,7 +28,7 @@ class JsonPath:
     def __init__(self, path: str) -> None:
         """Raises ValueError, saying what is wrong, for a path that is not one or that uses what is left out."""
         try:
-            self._path: Any = _ENVIRONMENT.compile(path)
+            self._path = cast("jsonpath.JSONPath", _ENVIRONMENT.compile(path))  # a union only where not strict
         except jsonpath.JSONPathError as error:
             raise ValueError(str(error).split("\n", 1)[0]) from None
         for segment in self._path.segments:

@@ -16,16 +16,17 @@ MAX_MESSAGE = 1024
 MAX_SUBJECTS = 64
 
 
-
 def clip(text: str, limit: int = MAX_MESSAGE) -> str:
     """`text` on one line, without control characters, cut to `limit` characters."""
+    if len(text) <= limit and text.isprintable():
+        return text
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 @dataclass(frozen=True, slots=True)
 class SubjectFinding:
-    """What was found about one part of a target: an endpoint, member, table, index …
+    """What was found about one part of a target: an endpoint, member, table or index.
 
     `subject` is stable from attempt to attempt, e.g. `endpoint/10.0.0.1:2379` or `table/place.mod`.
     """

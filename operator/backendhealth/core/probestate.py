@@ -8,7 +8,7 @@ from backendhealth.core.observation import Finding, Observation
 from backendhealth.core.reasons import Reason
 from backendhealth.core.verdict import Verdict
 
-NOT_PROBED = Finding(Reason.PENDING, "not probed yet")
+NOT_PROBED = Finding(Reason.PENDING, "not probed often enough to tell")
 SUSPENDED = Finding(Reason.SUSPENDED, "probing is suspended by the spec")
 
 
@@ -20,13 +20,19 @@ class Thresholds:
     success: int
 
 
+NOBODY = float("-inf")
+"""For `heard_elsewhere`: all others are believed to be silent, too."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProbeState:
     """The belief of one probe. Times are seconds since the epoch.
 
     `finding` tells the verdict's reason; `recent` are the findings since the last one that agreed with the verdict,
     oldest first. `silent_since` is when the first of an unbroken row of attempts began in which nothing came back.
-    `armed`: others were heard since then; `confirmed`: an attempt after that was silent still, so it is not us.
+    While it lasts others must be heard twice: after it began, which sets `armed_at`, and again after that time, which
+    makes it `confirmed` that it is not our own network. Once is not enough: an attempt that began while the network
+    was lost still ends in silence when others are heard already.
     """
 
     verdict: Verdict
@@ -34,7 +40,7 @@ class ProbeState:
     since: float
     recent: tuple[Finding, ...] = ()
     silent_since: float | None = None
-    armed: bool = False
+    armed_at: float | None = None
     confirmed: bool = False
 
     @property
@@ -44,8 +50,13 @@ class ProbeState:
 
     @property
     def doubted(self) -> bool:
-        """Whether the failure may be our own network's: nothing came back, and nobody else was heard since."""
+        """Whether the failure may be our own network's: nothing came back, and others were not heard enough since."""
         return self.verdict is Verdict.UNHEALTHY and self.silent_since is not None and not self.confirmed
+
+    @property
+    def mute(self) -> bool:
+        """Whether it is believed that nothing comes back."""
+        return self.silent_since is not None and silent(self.finding)
 
 
 def initial(now: float, *, suspended: bool = False) -> ProbeState:
@@ -53,15 +64,20 @@ def initial(now: float, *, suspended: bool = False) -> ProbeState:
     return ProbeState(Verdict.UNKNOWN, SUSPENDED if suspended else NOT_PROBED, now)
 
 
-def observe(state: ProbeState, seen: Observation, thresholds: Thresholds, heard_elsewhere: float | None) -> ProbeState:
-    """The belief after one more attempt.
+def silent(finding: Finding) -> bool:
+    """Whether the attempt failed as it does when our own network is lost: something was sent, nothing came back."""
+    return not finding.contact and (
+        finding.verdict is not Verdict.UNKNOWN  # what is Unknown was not sent: a missing Secret, a refused address
+        or finding.reason in (Reason.RESOLVER_UNAVAILABLE, Reason.NETWORK_UNREACHABLE)
+    )
 
-    `heard_elsewhere` is when anything last came back from another host, None when there is no other host to hear.
-    The same object is returned when nothing has changed.
+
+def observe(state: ProbeState, seen: Observation, thresholds: Thresholds, heard_elsewhere: float | None) -> ProbeState:
+    """The belief after one more attempt; the same object when nothing has changed.
+
+    `heard_elsewhere` is when the last attempt began that anybody answered: None when there is no other host that
+    could be heard, NOBODY when all others are believed to be silent. It counts for a silent attempt only.
     """
-    finding = seen.finding
-    if finding.contact and state.silent_since is None and finding.verdict is state.verdict and not state.recent:
-        return state if same(finding, state.finding) else replace(state, finding=finding)
     return _judge(_listen(state, seen, heard_elsewhere), seen, thresholds)
 
 
@@ -75,23 +91,33 @@ def _troubled(finding: Finding) -> list[tuple[str, Reason]]:
 
 
 def _listen(state: ProbeState, seen: Observation, heard_elsewhere: float | None) -> ProbeState:
-    if seen.finding.contact:
-        return replace(state, silent_since=None, armed=False, confirmed=False)
-    since = seen.started if state.silent_since is None else state.silent_since
-    alone = heard_elsewhere is None
-    return replace(
-        state,
-        silent_since=since,
-        confirmed=state.confirmed or state.armed or alone,
-        armed=state.armed or (not alone and heard_elsewhere is not None and heard_elsewhere >= since),
-    )
+    if seen.finding.contact and state.silent_since is not None:
+        return replace(state, silent_since=None, armed_at=None, confirmed=False)
+    if not silent(seen.finding):
+        return state
+    if state.silent_since is None:
+        return _weigh(replace(state, silent_since=seen.started), seen.started, seen, heard_elsewhere)
+    return _weigh(state, state.silent_since, seen, heard_elsewhere)
+
+
+def _weigh(state: ProbeState, silent_since: float, seen: Observation, heard_elsewhere: float | None) -> ProbeState:
+    """Whether one more silent attempt is our own network's fault."""
+    if heard_elsewhere is None:
+        return state if state.confirmed else replace(state, confirmed=True)
+    if state.confirmed:
+        # one that died alone is in doubt again once all others have fallen silent as well
+        lost = heard_elsewhere == NOBODY
+        return replace(state, silent_since=seen.started, armed_at=None, confirmed=False) if lost else state
+    if heard_elsewhere < (silent_since if state.armed_at is None else state.armed_at):
+        return state
+    return replace(state, armed_at=seen.at) if state.armed_at is None else replace(state, confirmed=True)
 
 
 def _judge(state: ProbeState, seen: Observation, thresholds: Thresholds) -> ProbeState:
     finding = seen.finding
     if finding.verdict is state.verdict:
         kept = state.finding if same(finding, state.finding) else finding
-        return replace(state, recent=(), finding=kept)
+        return replace(state, recent=(), finding=kept) if state.recent or kept is not state.finding else state
     recent = (*state.recent, finding)[-max(thresholds.failure, thresholds.success) :]
     verdict = _decided(state.verdict, recent, thresholds)
     if verdict is state.verdict:

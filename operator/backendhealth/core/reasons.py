@@ -305,7 +305,7 @@ REASONS: dict[Reason, ReasonInfo] = {
     ),
     Reason.OVERLOADED: _Row(
         _U,
-        "elasticsearch, http, redis",
+        "elasticsearch, etcd, http, redis",
         "The server refuses requests because it is overloaded.",
         "HTTP 429, a full queue or a tripped circuit breaker; BUSY from a Redis that a script blocks.",
         "Load, heap and queue sizes of the server; who sends so much?",
@@ -349,7 +349,7 @@ REASONS: dict[Reason, ReasonInfo] = {
         _U,
         "rethinkdb",
         "The database is there but lacks a table that the platform needs.",
-        "table_status has no row of that name.",
+        "table_list of the database has no such name.",
         "The name in the spec; did a migration or a restore run to its end?",
     ),
     Reason.TABLE_UNAVAILABLE: _Row(

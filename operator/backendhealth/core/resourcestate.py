@@ -64,7 +64,7 @@ class ResourceState:
 
 
 def shown(state: ProbeState) -> tuple[Verdict, Finding]:
-    """Verdict and finding as they are told: a silent failure is Unknown (Blind) as long as it may be our own network's."""
+    """Verdict and finding as they are told: Unknown (Blind) as long as a silent failure may be our own network's."""
     if not state.doubted:
         return state.verdict, state.finding
     return Verdict.UNKNOWN, Finding(
@@ -81,7 +81,21 @@ def initial_state(resource: BackendHealth, probes: Mapping[str, ProbeState], now
 
 
 def update(state: ResourceState, probes: Mapping[str, ProbeState], touched: Iterable[str], now: float) -> ResourceState:
-    """The belief after the probes of the components in `touched` have changed; the same object if nothing shows."""
+    """The belief after the probes of the components in `touched` have changed."""
+    return _dated(state, _moved(state, probes, touched, now), now)
+
+
+def renewed(
+    state: ResourceState, resource: BackendHealth, probes: Mapping[str, ProbeState], now: float
+) -> ResourceState:
+    """The belief after the spec has changed: the incident, the history and the times of what stayed as it was go on."""
+    fresh = initial_state(resource, probes, now).components
+    components = {name: state.components.get(name, component) for name, component in fresh.items()}
+    begun = replace(state, resource=resource, components=components)
+    return _dated(state, _moved(begun, probes, components, now), now)
+
+
+def _moved(state: ResourceState, probes: Mapping[str, ProbeState], touched: Iterable[str], now: float) -> ResourceState:
     members = _members(state.resource)
     settings = state.resource.spec.flap_detection or FlapDetection()
     components = dict(state.components)
@@ -91,8 +105,8 @@ def update(state: ResourceState, probes: Mapping[str, ProbeState], touched: Iter
         components[name] = after = _component(before, *_combine(members[name], probes), settings, now)
         if (after.verdict, after.finding.reason) != (before.verdict, before.finding.reason):
             changes.append(Change(now, name, after.verdict, after.finding.reason))
-    moved = replace(state, probes=probes, components=components, history=(*reversed(changes), *state.history)[:MAX_HISTORY])
-    return _dated(state, moved, now)
+    history = (*reversed(changes), *state.history)[:MAX_HISTORY]
+    return replace(state, probes=probes, components=components, history=history)
 
 
 def _dated(before: ResourceState, after: ResourceState, now: float) -> ResourceState:
@@ -132,9 +146,10 @@ def _component(
         window=seconds(settings.window),
     )
     underlying = verdict
-    if flaps.held:
-        told = f"changed {len(flaps.changes)} times within {human(seconds(settings.window))}; last: {finding.message}"
-        finding = Finding(Reason.FLAPPING, clip(told), finding.subjects)
+    if flaps.held and verdict is not Verdict.UNKNOWN:  # what we can't see we don't accuse
+        # no count: it would change, and be written, each time that an old change leaves the window
+        often = f"changed more than {settings.changes} times within {human(seconds(settings.window))}"
+        finding = Finding(Reason.FLAPPING, clip(f"{often}; last: {finding.message}"), finding.subjects)
         verdict = Verdict.UNHEALTHY
     since = before.since if verdict is before.verdict else now
     return ComponentState(verdict, finding, since, flaps, underlying)

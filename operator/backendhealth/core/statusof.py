@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from itertools import islice
 
 from backendhealth.core.observation import MAX_SUBJECTS, Finding, clip
 from backendhealth.core.reasons import Reason
@@ -12,6 +13,7 @@ from backendhealth.core.spec.backendhealth import condition_prefix
 from backendhealth.core.spec.status import (
     BackendHealthStatus,
     Condition,
+    ConditionStatus,
     Diagnosis,
     Incident,
     ProbeStatus,
@@ -22,7 +24,7 @@ from backendhealth.core.spec.status import (
 )
 from backendhealth.core.verdict import Verdict
 
-_STATUS = {
+_STATUS: dict[Verdict, ConditionStatus] = {
     Verdict.HEALTHY: "True",
     Verdict.DEGRADED: "True",  # it works, at risk: the condition Degraded says so
     Verdict.UNKNOWN: "Unknown",
@@ -45,7 +47,12 @@ def status_of(state: ResourceState, previous: BackendHealthStatus | None, now: f
         probes=_probes(state),
         diagnosis=Diagnosis(
             root_causes=[
-                RootCause(component=name, reason=one.finding.reason, message=one.finding.message, since=timestamp(one.since))
+                RootCause(
+                    component=name,
+                    reason=one.finding.reason,
+                    message=clip(one.finding.message),
+                    since=timestamp(one.since),
+                )
                 for name, one in causes
             ]
         ),
@@ -53,7 +60,9 @@ def status_of(state: ResourceState, previous: BackendHealthStatus | None, now: f
         if state.incident_since is None
         else Incident(id=state.incident_id, since=timestamp(state.incident_since)),
         history=[
-            Transition(at=timestamp(change.at), component=change.component, verdict=change.verdict, reason=change.reason)
+            Transition(
+                at=timestamp(change.at), component=change.component, verdict=change.verdict, reason=change.reason
+            )
             for change in state.history
         ],
     )
@@ -63,7 +72,9 @@ def _summary(state: ResourceState, causes: Sequence[tuple[str, ComponentState]])
     verdict = state.verdict
     leading = [(name, one) for name, one in state.components.items() if one.verdict is verdict]
     if verdict is Verdict.HEALTHY:
-        return Summary(state=verdict, since=timestamp(state.since), message=f"all {len(leading)} components are healthy")
+        return Summary(
+            state=verdict, since=timestamp(state.since), message=f"all {len(leading)} components are healthy"
+        )
     reasons = list(dict.fromkeys(one.finding.reason.value for _, one in leading))
     return Summary(
         state=verdict,
@@ -86,7 +97,7 @@ def _conditions(state: ResourceState, previous: Sequence[Condition], now: float)
     before = {condition.type: condition for condition in previous}
     generation = state.resource.metadata.generation
 
-    def condition(kind: str, status: str, reason: str, message: str) -> Condition:
+    def condition(kind: str, status: ConditionStatus, reason: str, message: str) -> Condition:
         old = before.get(kind)
         kept = old is not None and old.status == status
         return Condition(
@@ -127,8 +138,8 @@ def _probes(state: ResourceState) -> list[ProbeStatus]:
                 component=probe.component_name,
                 verdict=verdict,
                 reason=finding.reason,
-                message=finding.message,
-                since=timestamp(belief.since),
+                message=clip(finding.message),
+                since=timestamp(max(belief.since, belief.silent_since or 0) if belief.doubted else belief.since),
                 subjects=_subjects(finding),
             )
         )
@@ -136,10 +147,10 @@ def _probes(state: ResourceState) -> list[ProbeStatus]:
 
 
 def _subjects(finding: Finding) -> list[SubjectStatus]:
+    troubled = (one for one in finding.subjects if one.reason.verdict is not Verdict.HEALTHY)
     return [
         SubjectStatus(
             subject=clip(one.subject, 253), verdict=one.reason.verdict, reason=one.reason, message=clip(one.message)
         )
-        for one in finding.subjects
-        if one.reason.verdict is not Verdict.HEALTHY
-    ][:MAX_SUBJECTS]
+        for one in islice(troubled, MAX_SUBJECTS)
+    ]

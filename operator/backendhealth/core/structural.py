@@ -9,7 +9,9 @@ from backendhealth.core.spec.base import Model
 
 Schema = dict[str, Any]
 
-_DROPPED = frozenset({"title", "additionalProperties", "$defs", "anyOf", "$ref", "const", "properties", "items", "default"})
+_DROPPED = frozenset(
+    {"title", "additionalProperties", "$defs", "anyOf", "$ref", "const", "properties", "items", "default"}
+)
 _INT32 = (1 << 31) - 1
 
 

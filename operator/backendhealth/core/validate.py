@@ -47,15 +47,19 @@ class _Shape:
 def validate(raw: Any) -> tuple[BackendHealth | None, list[Problem]]:
     """The resource that `raw` describes, or None and everything that is wrong with it. Raises nothing for any input."""
     raw = _without_nulls(BackendHealth, raw) if isinstance(raw, Mapping) else raw
-    resource, problems = _fields(raw)
+    resource, problems, raw = _fields(raw)
     invalid = [problem.loc for problem in problems]
     problems.extend(_relations(BackendHealth, raw, (), invalid))
-    problems.extend(_unknown_metadata(raw))
-    return (None if problems else resource), sorted(problems, key=lambda problem: [str(part).zfill(4) for part in problem.loc])
+    return (None if problems else resource), sorted(
+        problems, key=lambda problem: [str(part).zfill(4) for part in problem.loc]
+    )
 
 
-def _fields(raw: Any) -> tuple[BackendHealth | None, list[Problem]]:
-    """Each field by itself. A list that is too long hides what is wrong in its items: they are asked for once more, cut."""
+def _fields(raw: Any) -> tuple[BackendHealth | None, list[Problem], Any]:
+    """What is wrong with each field by itself, and `raw` with its lists cut to the length that they may have.
+
+    A list that is too long hides what is wrong in its items, so these are asked for once more.
+    """
     problems: dict[tuple[Loc, str], Problem] = {}
     while True:
         try:
@@ -63,17 +67,17 @@ def _fields(raw: Any) -> tuple[BackendHealth | None, list[Problem]]:
         except ValidationError as error:
             errors = error.errors(include_url=False)
         else:
-            return resource, list(problems.values())
+            return resource, list(problems.values()), raw
         for found in errors:
             loc: Loc = tuple(part for part in found["loc"] if part != "[key]")
             about = said(found["type"], loc, found["input"], found["msg"])
             problems.setdefault((loc, about.rule), Problem(loc, *about))
         cut = raw
         for found in errors:
-            if found["type"] == "too_long" and isinstance(found["input"], list):
+            if found["type"] == "too_long":
                 cut = _replaced(cut, found["loc"], found["input"][: found["ctx"]["max_length"]])
         if cut is raw:
-            return None, list(problems.values())
+            return None, list(problems.values()), raw
         raw = cut
 
 
@@ -89,7 +93,10 @@ def _replaced(raw: Any, loc: Loc, value: Any) -> Any:
 @cache
 def _shapes(model: type[Model]) -> dict[str, _Shape]:
     """Shape of each field by its name in YAML."""
-    return {field.alias or name: _shape(field.annotation, field.json_schema_extra) for name, field in model.model_fields.items()}
+    return {
+        field.alias or name: _shape(field.annotation, field.json_schema_extra)
+        for name, field in model.model_fields.items()
+    }
 
 
 def _shape(annotation: Any, extra: Any) -> _Shape:
@@ -167,7 +174,8 @@ def _duplicates(shape: _Shape, items: list[Any], at: Loc) -> Iterator[Problem]:
             yield Problem(loc, rule, f"the same as in {path_text((*at, first))}: change or remove one")
 
 
-def _unknown_metadata(raw: Any) -> Iterator[Problem]:
+def unknown_metadata(raw: Any) -> Iterator[Problem]:
+    """Fields of the metadata that no Kubernetes knows. Not for objects from a cluster, which may be newer."""
     metadata = raw.get("metadata") if isinstance(raw, Mapping) else None
     for key in metadata if isinstance(metadata, Mapping) else ():
         if key not in METADATA:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
 from backendhealth.core.durations import DURATION_PATTERN
 from backendhealth.core.spec.backendhealth import API_VERSION, KIND, BackendHealthSpec, ObjectMeta
+from backendhealth.core.spec.base import PATTERN_MEANINGS
 from backendhealth.core.structural import Schema, structural_schema
 
 Loc = tuple[str | int, ...]
@@ -17,10 +18,13 @@ Loc = tuple[str | int, ...]
 _SHOWN_KEY = re.compile(r"[A-Za-z0-9_./-]{1,80}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MAX_PLACES = 3
+_MAX_LISTED = 12
+_UNQUOTED = re.compile(r"(?i)-?[0-9]+|yes|no|on|off|true|false")
 METADATA = (
-    "annotations creationTimestamp deletionGracePeriodSeconds deletionTimestamp finalizers generateName generation labels"
-    " managedFields name namespace ownerReferences resourceVersion selfLink uid"
-).split()
+    *("annotations", "creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "finalizers"),
+    *("generateName", "generation", "labels", "managedFields", "name", "namespace", "ownerReferences"),
+    *("resourceVersion", "selfLink", "uid"),
+)
 """Fields that the API server knows in any object's metadata."""
 _RULES = {
     "missing": "required",
@@ -35,10 +39,15 @@ _RULES = {
     "greater_than_equal": "range",
     "less_than_equal": "range",
 }
-"""pydantic's types of errors; those that the models raise themselves are rule ids already, all others mean a wrong type."""
+"""pydantic's types of errors; those that the models raise are rule ids already, all others mean a wrong type."""
 OWN_RULES = frozenset({"duration", "duration-range", "url", "no-password-in-url", "length", "regex", "jsonpath"})
-_DESCRIBED = {"object": "a mapping of fields", "array": "a list", "string": "text", "integer": "a whole number", "boolean": "true or false"}
-_NAME_LIKE = re.compile(r"\^\[a-z0-9\]")
+_DESCRIBED = {
+    "object": "a mapping of fields",
+    "array": "a list",
+    "string": "text",
+    "integer": "a whole number",
+    "boolean": "true or false",
+}
 
 
 class Said(NamedTuple):
@@ -71,7 +80,10 @@ def schema_at(loc: Loc) -> Schema:
     """The schema of the field at `loc` of a BackendHealth; empty for what no schema knows."""
     node = _root()
     for part in loc:
-        node = node.get("items", {}) if isinstance(part, int) else node.get("properties", {}).get(part, {})
+        if isinstance(part, int):
+            node = node.get("items", {})
+        else:
+            node = node.get("properties", {}).get(part) or node.get("additionalProperties") or {}
     return node
 
 
@@ -90,26 +102,35 @@ def _root() -> Schema:
 
 def said(kind: str, loc: Loc, value: Any, message: str) -> Said:
     """What to say of pydantic's error `kind` about `value` at `loc`; `message` is used for the models' own errors."""
+    rule = _rule(kind, value)
     node = schema_at(loc)
-    rule = _RULES.get(kind, kind if kind in OWN_RULES else "type")
-    if isinstance(value, str) and rule in ("pattern", "url", "duration") and _CONTROL.search(value):
-        return Said("control-character", "control characters and line breaks are not allowed: remove them")
-    if rule == "required":
-        return Said(rule, f"set it: {_first_sentence(node) or 'it is needed'}")
     if rule == "unknown-field":
         return _unknown(loc)
-    if rule == "type":
-        return _wrong_type(node, value)
-    if rule == "enum":
-        known = [str(name) for name in node.get("enum", [])]
-        return Said(rule, f"must be one of {', '.join(known)}", closest(str(value), known))
-    if rule == "range":
-        return Said(rule, _range(node))
-    if rule == "length" and "length" != kind:
-        return Said(rule, _length(node, value))
-    if rule == "pattern":
-        return _no_match(node, value)
+    if rule in _TOLD:
+        return _TOLD[rule](node, value)
     return Said(rule, message, _duration_meant(value) if rule == "duration" else "")
+
+
+def _rule(kind: str, value: Any) -> str:
+    rule = _RULES.get(kind, kind if kind in OWN_RULES else "type")
+    if rule == "enum" and not isinstance(value, str):
+        return "type"
+    if isinstance(value, str) and rule in ("pattern", "url", "duration") and _CONTROL.search(value):
+        return "control-character"
+    return rule
+
+
+def _required(node: Schema, _value: Any) -> Said:
+    return Said("required", f"set it: {_first_sentence(node) or 'it is needed'}")
+
+
+def _control_character(_node: Schema, _value: Any) -> Said:
+    return Said("control-character", "control characters and line breaks are not allowed: remove them")
+
+
+def _not_listed(node: Schema, value: str) -> Said:
+    known = [str(name) for name in node.get("enum", ())]
+    return Said("enum", f"must be one of {', '.join(known)}", closest(value, known))
 
 
 def _first_sentence(node: Schema) -> str:
@@ -135,7 +156,9 @@ def _places(name: str, loc: Loc) -> list[str]:
     found = [place for place in _all_fields(structural_schema(BackendHealthSpec), ("spec",)) if place[-1] == name]
 
     def distance(place: tuple[str, ...]) -> int:
-        shared = next((i for i, (a, b) in enumerate(zip(wanted, place, strict=False)) if a != b), min(len(wanted), len(place)))
+        shared = next(
+            (i for i, (a, b) in enumerate(zip(wanted, place, strict=False)) if a != b), min(len(wanted), len(place))
+        )
         return len(wanted) + len(place) - 2 * shared
 
     return [".".join(place).replace("probes.", "probes[].") for place in sorted(found, key=distance)[:_MAX_PLACES]]
@@ -159,36 +182,48 @@ def _wrong_type(node: Schema, value: Any) -> Said:
         if node.get("pattern") == DURATION_PATTERN:
             return Said("type", f"{message}: a duration has a unit, e.g. 30s", _duration_meant(value))
         return Said("type", f"{message}: put it in quotes")
+    if wanted in ("integer", "boolean") and isinstance(value, str) and _UNQUOTED.fullmatch(value):
+        return Said("type", f"{message}: remove the quotes")
     if wanted == "array" and isinstance(value, str | Mapping):
         return Said("type", f"{message}: begin each item with a dash")
-    if wanted == "object" and isinstance(value, str) and node.get("properties"):
+    if wanted == "object" and isinstance(value, str) and 0 < len(node.get("properties", ())) < _MAX_LISTED:
         return Said("type", f"{message}; its fields: {', '.join(node['properties'])}")
     return Said("type", message)
 
 
 def _kind(value: Any) -> str:
-    names = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
+    names = {
+        bool: "true or false",
+        int: "a number",
+        float: "a fraction",
+        str: "text",
+        list: "a list",
+        dict: "a mapping",
+    }
     return names.get(type(value), "nothing (null)")
 
 
-def _range(node: Schema) -> str:
+def _range(node: Schema, _value: Any) -> Said:
     low, high = node.get("minimum"), node.get("maximum")
     if low is None or high is None:
-        return f"must be {'at least' if high is None else 'at most'} {low if high is None else high}"
-    return f"must be from {low} to {high}"
+        return Said("range", f"must be {'at least' if high is None else 'at most'} {low if high is None else high}")
+    return Said("range", f"must be from {low} to {high}")
 
 
-def _length(node: Schema, value: Any) -> str:
-    unit, low, high = ("items", "minItems", "maxItems") if isinstance(value, list) else ("characters", "minLength", "maxLength")
-    return f"must have from {node.get(low, 0)} to {node.get(high)} {unit}, not {len(value)}"
+def _length(node: Schema, value: Any) -> Said:
+    unit, low, high = (
+        ("items", "minItems", "maxItems") if isinstance(value, list) else ("characters", "minLength", "maxLength")
+    )
+    return Said("length", f"must have from {node.get(low, 0)} to {node.get(high)} {unit}, not {len(value)}")
 
 
 def _no_match(node: Schema, value: str) -> Said:
     pattern = str(node.get("pattern", ""))
-    if not _NAME_LIKE.match(pattern) and node.get("type"):
-        return Said("pattern", f"does not match {pattern}")
+    message = f"must be {PATTERN_MEANINGS.get(pattern, f'text that matches {pattern}')}"
+    if not pattern.startswith("^[a-z0-9]"):
+        return Said("pattern", message)
     meant = re.sub(r"[^a-z0-9.-]+" if "." in pattern else r"[^a-z0-9-]+", "-", value.lower()).strip("-.")
-    return Said("pattern", "must be lower-case letters, digits and dashes, with a letter or digit at both ends", meant[:63])
+    return Said("pattern", message, meant[: node["maxLength"]])
 
 
 def _duration_meant(value: Any) -> str:
@@ -199,3 +234,14 @@ def _duration_meant(value: Any) -> str:
         return f"{int(found.group(1)) * 24}h"
     found = re.fullmatch(r"([0-9]{1,9})(ms|s|m|h)[a-z]*", text)
     return f"{found.group(1)}{found.group(2)}" if found else ""
+
+
+_TOLD: dict[str, Callable[[Schema, Any], Said]] = {
+    "required": _required,
+    "type": _wrong_type,
+    "enum": _not_listed,
+    "range": _range,
+    "length": _length,
+    "pattern": _no_match,
+    "control-character": _control_character,
+}

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from backendhealth.core.durations import seconds
-from backendhealth.core.spec.base import Model, Name, Raw, Rule, duration_between, exactly_one
+from backendhealth.core.spec.base import Model, Name, ObjectName, Raw, Rule, duration_between, exactly_one
 from backendhealth.core.spec.generic import HttpProbe, PostgresProbe, TcpProbe
 from backendhealth.core.spec.targets import ElasticsearchProbe, EtcdProbe, RedisProbe, RethinkdbProbe
 
@@ -19,10 +19,10 @@ KIND = "BackendHealth"
 Target = EtcdProbe | RethinkdbProbe | RedisProbe | ElasticsearchProbe | PostgresProbe | HttpProbe | TcpProbe
 MEMBERS: tuple[str, ...] = ("etcd", "rethinkdb", "redis", "elasticsearch", "postgres", "http", "tcp")
 
-Interval = duration_between("1s", "24h")
-RetryInterval = duration_between("100ms", "24h")
-Timeout = duration_between("10ms", "5m")
-InitialDelay = duration_between("0s", "1h")
+Interval = Annotated[str, duration_between("1s", "24h")]
+RetryInterval = Annotated[str, duration_between("100ms", "24h")]
+Timeout = Annotated[str, duration_between("10ms", "5m")]
+InitialDelay = Annotated[str, duration_between("0s", "1h")]
 Threshold = Annotated[int, Field(ge=1, le=100)]
 
 DEFAULT_INTERVAL = "30s"
@@ -54,7 +54,9 @@ _TIMING_RULES = (
     Rule(
         id="retry-within-interval",
         message="retryInterval must not be longer than interval",
-        cel="!has(self.retryInterval) || !has(self.interval) || duration(self.retryInterval) <= duration(self.interval)",
+        cel=(
+            "!has(self.retryInterval) || !has(self.interval) || duration(self.retryInterval) <= duration(self.interval)"
+        ),
         fields=("retryInterval", "interval"),
         holds=_retry_within_interval,
         field="retryInterval",
@@ -83,12 +85,13 @@ class Timing(Model):
 
 
 class Probe(Timing):
-    """One dependency to probe: exactly one of its members is set. Their docstrings describe them in the schema."""
+    """One dependency to probe: exactly one of its members is set."""
 
     name: Name = Field(description="Name of the probe, unique in the resource.")
     component: Name | None = Field(
         default=None, description="Component that it speaks for; several probes may share one. Default: the name."
     )
+    # no descriptions here: the models' docstrings are the members' descriptions in the schema
     etcd: EtcdProbe | None = None
     rethinkdb: RethinkdbProbe | None = None
     redis: RedisProbe | None = None
@@ -121,7 +124,7 @@ class FlapDetection(Model):
     changes: Annotated[int, Field(ge=2, le=20)] = Field(
         default=5, description="More changes than this within the window, and the component is held at Flapping."
     )
-    window: duration_between("10s", "24h") = Field(default="10m", description="Length of the window.")
+    window: Annotated[str, duration_between("10s", "24h")] = Field(default="10m", description="Length of the window.")
 
 
 def condition_prefix(component: str) -> str:
@@ -138,7 +141,7 @@ def _paired(raw: Raw, probe: Raw) -> bool:
 
 def _late_timeouts(raw: Raw) -> list[tuple[str | int, ...]]:
     return [
-        (index, "timeout" if "timeout" in probe else "interval")
+        (index, *[field for field in ("timeout", "interval") if field in probe][:1])
         for index, probe in enumerate(raw["probes"])
         if not _paired(raw, probe)
         and seconds(probe.get("timeout") or raw.get("timeout") or DEFAULT_TIMEOUT)
@@ -168,7 +171,7 @@ class BackendHealthSpec(Timing):
         *_TIMING_RULES,
         Rule(
             id="probe-timeout-within-interval",
-            message="a probe's timeout (its own or inherited, 5s if neither) is longer than its interval (30s if neither)",
+            message="the timeout in force (5s if not set) is longer than the interval in force (30s if not set)",
             cel=(
                 "self.probes.all(p, has(p.timeout) && has(p.interval) ||"
                 " !has(p.timeout) && !has(p.interval) && has(self.timeout) && has(self.interval) ||"
@@ -202,9 +205,7 @@ class ObjectMeta(Model):
     """The part of an object's metadata that is read; the rest is kept as it is."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
-    name: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")] = Field(
-        description="Name of the object."
-    )
+    name: ObjectName = Field(description="Name of the object.")
     namespace: Name = "default"
     generation: Annotated[int, Field(ge=0)] = 1
     labels: dict[str, str] = Field(default_factory=dict)

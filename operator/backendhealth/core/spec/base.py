@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetJsonSchemaHandler, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core.core_schema import no_info_after_validator_function
 
 from backendhealth.core.durations import DURATION_PATTERN, seconds
 
@@ -40,7 +41,12 @@ class Model(BaseModel):
     """A strict, frozen model whose YAML names are camelCase and whose rules are in the schema, too."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, alias_generator=to_camel, validate_by_name=True, validate_by_alias=True
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
     )
     rules: ClassVar[tuple[Rule, ...]] = ()
 
@@ -96,17 +102,31 @@ def refused_field(rule_id: str, field: str, message: str) -> Rule:
 MAX_DURATION_LENGTH = 32
 
 
-def duration_between(low: str, high: str) -> Any:
-    """The type of a duration field from `low` to `high`, checked in Python and in CEL alike."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Checked:
+    """Metadata of an annotated string: how Python checks it, and its schema for the API server."""
+
+    check: Callable[[str], str]
+    schema: JsonSchemaValue
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, _: CoreSchema, __: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return dict(self.schema)
+
+
+def duration_between(low: str, high: str) -> Checked:
+    """Checks a duration from `low` to `high`, in Python and in CEL alike."""
     message = f"must be from {low} to {high}"
 
     def check(value: str) -> str:
         if len(value) > MAX_DURATION_LENGTH:
-            raise PydanticCustomError("length", f"at most {MAX_DURATION_LENGTH} characters")  # type: ignore[arg-type]
+            raise PydanticCustomError("length", f"at most {MAX_DURATION_LENGTH} characters")
         if not re.fullmatch(DURATION_PATTERN, value, re.ASCII):
             raise PydanticCustomError("duration", "not a duration: a number with a unit, e.g. 30s, 500ms, 1m30s, 1h")
         if not seconds(low) <= seconds(value) <= seconds(high):
-            raise PydanticCustomError("duration-range", message)  # type: ignore[arg-type]
+            raise PydanticCustomError("duration-range", message)
         return value
 
     schema = {
@@ -120,17 +140,52 @@ def duration_between(low: str, high: str) -> Any:
             }
         ],
     }
-    return Annotated[str, AfterValidator(check), WithJsonSchema(schema)]
+    return Checked(check, schema)
 
+
+PATTERN_MEANINGS: dict[str, str] = {}
+"""What patterns ask for, for people."""
+
+
+def meaning(told: str, pattern: str) -> str:
+    """`pattern`, with what it asks for put down for messages."""
+    PATTERN_MEANINGS[pattern] = told
+    return pattern
+
+
+_LABEL = r"[a-zA-Z0-9_]([-a-zA-Z0-9_]{0,61}[a-zA-Z0-9_])?"
+_DNS_NAME = rf"{_LABEL}(\.{_LABEL})*\.?"
+_IPV6 = r"[0-9a-fA-F:.]+"
+_PORT = r"([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+_DASHED = "lower-case letters, digits and dashes, with a letter or digit at both ends"
 
 Text = Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f\x7f]*$")]
 """Free text on one line, without control characters."""
-Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+Name = Annotated[str, Field(min_length=1, max_length=63, pattern=meaning(_DASHED, r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
 """A DNS label, as Kubernetes names are."""
-SecretName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
-SecretKey = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
-Host = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-zA-Z0-9_]([-a-zA-Z0-9._]*[a-zA-Z0-9_.])?$|^[0-9a-fA-F:.]+$")]
+ObjectName = Annotated[
+    str,
+    Field(min_length=1, max_length=253, pattern=meaning(f"{_DASHED}, and dots", r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")),
+]
+"""A DNS subdomain, as the names of most Kubernetes objects are."""
+Host = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=253,
+        pattern=meaning("a host name or an IP address, without scheme and port", rf"^{_DNS_NAME}$|^{_IPV6}$"),
+    ),
+]
 """A DNS name or an IP address (IPv6 without brackets)."""
+Endpoint = Annotated[
+    str,
+    Field(
+        min_length=3,
+        max_length=260,
+        pattern=meaning("host:port, e.g. redis-0:6379 or [::1]:6379", rf"^(\[{_IPV6}\]|{_DNS_NAME}):{_PORT}$"),
+    ),
+]
+"""`host:port`."""
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -148,12 +203,12 @@ def _checked_regex(value: str) -> str:
 
 
 def _checked_jsonpath(value: str) -> str:
-    import jsonpath  # noqa: PLC0415 - only specs with a path pay for it
+    from backendhealth.core import json_path  # noqa: PLC0415 - only specs with a path pay for it
 
     try:
-        jsonpath.compile(value, strict=True)
-    except jsonpath.JSONPathError as error:
-        detail = str(error).split("\n", 1)[0] if value.startswith("$") else "it begins with $"
+        json_path.JsonPath(value)
+    except ValueError as error:
+        detail = str(error) if value.startswith("$") else "it begins with $"
         raise PydanticCustomError("jsonpath", "not a JSONPath (RFC 9535): {detail}", {"detail": detail}) from None
     return value
 
@@ -163,25 +218,25 @@ Regex = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_che
 JsonPath = Annotated[Text, AfterValidator(_checked_jsonpath)]
 """A JSONPath of RFC 9535; the API server can't check its syntax, so only Python does."""
 
-_HOST_IN_URL = r"(\[[0-9a-fA-F:.]+\]|[a-zA-Z0-9_]([-a-zA-Z0-9._]*[a-zA-Z0-9_.])?)"
-URL_WITH_PASSWORD = r"(?i)^[a-z]+://[^/?#]*@|[?&](user(name)?|pass(word|wd)?|pwd|token|secret|api_?key|access_token)="
+CREDENTIALS_IN_URL = r"(?i)^[a-z]+://[^/?#]*@|[?&][a-z_]*(pass[a-z]*|pwd|token|secret|api_?key)="
 MAX_URL_LENGTH = 512
+"""The API server refuses rules that might cost too much: the check for passwords is what a URL's length costs."""
 
 
-def url_of(*schemes: str, path: bool, example: str) -> Any:
-    """The type of a URL field with one of `schemes`; user and password in it are refused, `path` says if one may follow."""
+def url_of(*schemes: str, path: bool, example: str) -> Checked:
+    """Checks a URL with one of `schemes`; user and password in it are refused, `path` says if one may follow."""
     tail = r"(/[^\s\x00-\x1f\x7f]*)?$" if path else r"/?$"
-    pattern = rf"^({'|'.join(schemes)})://{_HOST_IN_URL}(:[0-9]{{1,5}})?{tail}"
+    pattern = rf"^({'|'.join(schemes)})://(\[{_IPV6}\]|{_DNS_NAME})(:{_PORT})?{tail}"
     no_password = "no-password-in-url"  # noqa: S105
     told = "a URL must not hold a user or password: put them in a Secret and name it in auth.secretRef"
 
     def check(value: str) -> str:
-        if re.search(URL_WITH_PASSWORD, value):
+        if re.search(CREDENTIALS_IN_URL, value):
             raise PydanticCustomError(no_password, told)
         if not 1 <= len(value) <= MAX_URL_LENGTH:
-            raise PydanticCustomError("length", f"from 1 to {MAX_URL_LENGTH} characters")  # type: ignore[arg-type]
+            raise PydanticCustomError("length", f"from 1 to {MAX_URL_LENGTH} characters")
         if not re.fullmatch(pattern, value, re.ASCII):
-            raise PydanticCustomError("url", f"not a URL of the form {example}")  # type: ignore[arg-type]
+            raise PydanticCustomError("url", f"not a URL of the form {example}")
         return value
 
     schema = {
@@ -190,7 +245,7 @@ def url_of(*schemes: str, path: bool, example: str) -> Any:
         "maxLength": MAX_URL_LENGTH,
         "pattern": pattern,
         "x-kubernetes-validations": [
-            {"rule": f"!self.matches('{URL_WITH_PASSWORD}')", "message": f"{no_password}: {told}"}
+            {"rule": f"!self.matches('{CREDENTIALS_IN_URL}')", "message": f"{no_password}: {told}"}
         ],
     }
-    return Annotated[str, AfterValidator(check), WithJsonSchema(schema)]
+    return Checked(check, schema)

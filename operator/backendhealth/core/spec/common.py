@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
-from backendhealth.core.spec.base import Host, Model, Rule, SecretName, duration_between
+from backendhealth.core.spec.base import Host, Model, ObjectName, Rule, duration_between
 
 
 class SecretRef(Model):
     """A Secret in the resource's own namespace."""
 
-    name: SecretName = Field(description="Name of the Secret.")
+    name: ObjectName = Field(description="Name of the Secret.")
 
 
 class Auth(Model):
@@ -36,7 +38,7 @@ class Tls(Model):
     insecure_skip_verify: bool = Field(
         default=False, description="Accept any certificate. For tests only: whoever is in between can read all."
     )
-    expiry_warning: duration_between("1h", "8760h") = Field(
+    expiry_warning: Annotated[str, duration_between("1h", "8760h")] = Field(
         default="336h", description="The probe is Degraded (CertificateExpiring) this long before the certificate ends."
     )
 

@@ -7,14 +7,36 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from backendhealth.core.spec.base import Host, JsonPath, Model, Port, Regex, Rule, Text, duration_between, url_of
+from backendhealth.core.spec.base import (
+    Host,
+    JsonPath,
+    Model,
+    Port,
+    Regex,
+    Rule,
+    Text,
+    duration_between,
+    meaning,
+    url_of,
+)
 from backendhealth.core.spec.common import Auth, Tls, tls_needs
 
-HttpUrl = url_of("http", "https", path=True, example="https://api:3000/healthz")
-HeaderName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[-!#$%&'*+.^_`|~0-9A-Za-z]+$")]
-StatusRange = Annotated[str, Field(min_length=3, max_length=7, pattern=r"^([1-5][0-9][0-9](-[1-5][0-9][0-9])?|[1-5]xx)$")]
+HttpUrl = Annotated[str, url_of("http", "https", path=True, example="https://api:3000/healthz")]
+HeaderName = Annotated[
+    str, Field(min_length=1, max_length=128, pattern=meaning("a header's name", r"^[-!#$%&'*+.^_`|~0-9A-Za-z]+$"))
+]
+StatusRange = Annotated[
+    str,
+    Field(
+        min_length=3,
+        max_length=7,
+        pattern=meaning(
+            "a status, a range or a class: 200, 200-299, 2xx", r"^([1-5][0-9][0-9](-[1-5][0-9][0-9])?|[1-5]xx)$"
+        ),
+    ),
+]
 
-SECRET_HEADER = "(?i)^(proxy-)?authorization$|^cookie$|(^|[-_])(api-?key|token|secret|password)$"
+CREDENTIAL_HEADER = "(?i)^(proxy-)?authorization$|^cookie$|(^|[-_])(api-?key|token|secret|password)$"
 """Names of headers that carry credentials."""
 
 
@@ -27,9 +49,9 @@ class HttpHeader(Model):
         Rule(
             id="no-secret-header",
             message="credentials don't belong in the spec: put them in a Secret and name it in auth.secretRef",
-            cel=f"!self.name.matches('{SECRET_HEADER}')",
+            cel=f"!self.name.matches('{CREDENTIAL_HEADER}')",
             fields=("name",),
-            holds=lambda raw: not re.search(SECRET_HEADER, raw["name"]),
+            holds=lambda raw: not re.search(CREDENTIAL_HEADER, raw["name"]),
             field="name",
         ),
     )
@@ -39,7 +61,9 @@ class HttpExpectedHeader(Model):
     """A header that the answer must have."""
 
     name: HeaderName = Field(description="Name of the header.")
-    regex: Regex | None = Field(default=None, description="RE2 expression that its value must match; default: any value.")
+    regex: Regex | None = Field(
+        default=None, description="RE2 expression that its value must match; default: any value."
+    )
 
 
 class HttpExpectedJson(Model):
@@ -79,7 +103,9 @@ class HttpProbe(Model):
         description="Headers to send.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
-    body: Annotated[str, Field(min_length=1, max_length=65536)] | None = Field(default=None, description="Body to send.")
+    body: Annotated[str, Field(min_length=1, max_length=65536)] | None = Field(
+        default=None, description="Body to send."
+    )
     max_redirects: Annotated[int, Field(ge=0, le=20)] = Field(
         default=0, description="Redirects to follow; with 0 a redirect is the answer."
     )
@@ -114,7 +140,9 @@ class TcpProbe(Model):
     send: Annotated[str, Field(min_length=1, max_length=4096)] | None = Field(
         default=None, description="Text to send; write \\r\\n in a double-quoted YAML string."
     )
-    expect: Regex | None = Field(default=None, description="RE2 expression that the first 64 KiB of the reply must match.")
+    expect: Regex | None = Field(
+        default=None, description="RE2 expression that the first 64 KiB of the reply must match."
+    )
 
 
 class PostgresProbe(Model):
@@ -126,12 +154,16 @@ class PostgresProbe(Model):
     role: Literal["primary", "replica", "any"] = Field(
         default="primary", description="primary: must be writable. replica: must be a standby."
     )
-    query: Text | None = Field(default=None, description="A query that must succeed; it runs in a read-only transaction.")
+    query: Text | None = Field(
+        default=None, description="A query that must succeed; it runs in a read-only transaction."
+    )
     expect: Text | None = Field(default=None, description="Text of the first column of the query's first row.")
-    max_replication_lag: duration_between("1s", "24h") | None = Field(
+    max_replication_lag: Annotated[str, duration_between("1s", "24h")] | None = Field(
         default=None, description="A standby that is further behind is Degraded (ReplicationLag)."
     )
-    auth: Auth | None = Field(default=None, description="`username` and `password`; default: user postgres, no password.")
+    auth: Auth | None = Field(
+        default=None, description="`username` and `password`; default: user postgres, no password."
+    )
     tls: Tls | None = Field(default=None, description="Ask for TLS and verify; plain when absent.")
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+import re
 
 from backendhealth.core.spec.backendhealth import Target
 from backendhealth.core.spec.generic import HttpProbe, PostgresProbe, TcpProbe
 from backendhealth.core.spec.targets import ElasticsearchProbe, EtcdProbe, RedisProbe, RethinkdbProbe
 
+_PLACE = re.compile(r"(?:[a-z]+://)?(\[[^]]*\]|[^:/?#]*)")
+"""The host of a URL or of `host:port`. The models' patterns let addresses through that urlsplit raises for."""
+
 
 def hosts_of(target: Target) -> frozenset[str]:
     """Host names and addresses of the target, lower-case."""
-    return frozenset(urlsplit(place if "//" in place else f"//{place}").hostname or "" for place in _places(target))
+    return frozenset(place.strip("[]").rstrip(".").lower() for place in _places(target))
+
+
+def _host(place: str) -> str:
+    found = _PLACE.match(place)
+    return found[1] if found else place
 
 
 def _places(target: Target) -> list[str]:
     match target:
         case EtcdProbe():
-            return list(target.endpoints)
+            return [_host(place) for place in target.endpoints]
         case ElasticsearchProbe():
-            return list(target.urls)
+            return [_host(place) for place in target.urls]
         case HttpProbe():
-            return [target.url]
+            return [_host(target.url)]
         case RedisProbe():
             found = target.sentinel or target.cluster
-            return list(found.endpoints) if found else [target.url or ""]
+            return [_host(place) for place in (found.endpoints if found else [target.url or ""])]
         case TcpProbe() | PostgresProbe() | RethinkdbProbe():
-            return [f"//[{target.host}]" if ":" in target.host else target.host]
+            return [target.host]

@@ -7,18 +7,19 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from backendhealth.core.spec.base import Model
+from backendhealth.core.verdict import Verdict
 
 Message = Annotated[str, Field(max_length=1024)]
 ShortText = Annotated[str, Field(max_length=253)]
 Timestamp = Annotated[str, Field(max_length=32, json_schema_extra={"format": "date-time"})]
-VerdictText = Literal["Healthy", "Degraded", "Unknown", "Unhealthy"]
+ConditionStatus = Literal["True", "False", "Unknown"]
 
 
 class Condition(Model):
     """A Kubernetes condition."""
 
     type: Annotated[str, Field(min_length=1, max_length=316)] = Field(description="Name of the condition.")
-    status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
+    status: ConditionStatus = Field(description="Whether it holds.")
     reason: ShortText = Field(description="CamelCase word for why.")
     message: Message = Field(description="Details for people.")
     last_transition_time: Timestamp = Field(description="When `status` last changed.")
@@ -40,7 +41,7 @@ class SubjectStatus(Model):
     """A part of a target that is not healthy: an endpoint, member, table, index."""
 
     subject: ShortText = Field(description="kind/name of the part.")
-    verdict: VerdictText = Field(description="Its verdict.")
+    verdict: Verdict = Field(description="Its verdict.")
     reason: ShortText = Field(description="Why.")
     message: Message = Field(description="Details for people.")
 
@@ -50,7 +51,7 @@ class ProbeStatus(Model):
 
     name: ShortText = Field(description="Name of the probe.")
     component: ShortText = Field(description="Component that it speaks for.")
-    verdict: VerdictText = Field(description="Verdict after thresholds.")
+    verdict: Verdict = Field(description="Verdict after thresholds.")
     reason: ShortText = Field(description="Why.")
     message: Message = Field(description="Details for people.")
     since: Timestamp = Field(description="Since when the verdict stands.")
@@ -90,7 +91,7 @@ class Transition(Model):
 
     at: Timestamp = Field(description="When.")
     component: ShortText = Field(description="Which component.")
-    verdict: VerdictText = Field(description="Its new verdict.")
+    verdict: Verdict = Field(description="Its new verdict.")
     reason: ShortText = Field(description="Why.")
 
 

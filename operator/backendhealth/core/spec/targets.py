@@ -8,28 +8,38 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from backendhealth.core.spec.base import (
+    Endpoint,
     Host,
     Model,
     Port,
     Rule,
     Text,
     exactly_one,
+    meaning,
     refused,
     refused_field,
     url_of,
 )
 from backendhealth.core.spec.common import Auth, Tls, tls_needs
 
-EtcdUrl = url_of("http", "https", path=False, example="http://etcd:2379")
-RedisUrl = url_of("redis", "rediss", path=True, example="redis://redis:6379/0")
+EtcdUrl = Annotated[str, url_of("http", "https", path=False, example="http://etcd:2379")]
+RedisUrl = Annotated[str, url_of("redis", "rediss", path=True, example="redis://redis:6379/0")]
 _REDIS_DATABASE = "^rediss?://[^/]+(/[0-9]{0,4})?$"
-ElasticUrl = url_of("http", "https", path=True, example="http://elasticsearch:9200")
-Endpoint = Annotated[
-    str, Field(min_length=3, max_length=260, pattern=r"^(\[[0-9a-fA-F:.]+\]|[a-zA-Z0-9_]([-a-zA-Z0-9._]*[a-zA-Z0-9_])?):[0-9]{1,5}$")
+ElasticUrl = Annotated[str, url_of("http", "https", path=True, example="http://elasticsearch:9200")]
+TableName = Annotated[
+    str,
+    Field(
+        min_length=1, max_length=128, pattern=meaning("letters, digits, dashes and underscores", r"^[-_A-Za-z0-9]+$")
+    ),
 ]
-"""`host:port`."""
-TableName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[-_A-Za-z0-9]+$")]
-IndexName = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x20\x7f\"\\/|<>?,#]+$")]
+IndexName = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=255,
+        pattern=meaning('a name or pattern without spaces and "\\/|<>?,#', r"^[^\x00-\x20\x7f\"\\/|<>?,#]+$"),
+    ),
+]
 
 
 class EtcdProbe(Model):
@@ -75,7 +85,8 @@ class RethinkdbProbe(Model):
         default=[], description="Tables of the database that must be ready; default: all that it has."
     )
     auth: Auth | None = Field(
-        default=None, description="User and password; default: admin without a password. The user needs read on `rethinkdb`."
+        default=None,
+        description="User and password; default: admin without a password. The user needs read on `rethinkdb`.",
     )
     tls: Tls | None = Field(default=None, description="Speak TLS; plain when absent.")
     rules: ClassVar[tuple[Rule, ...]] = (
@@ -128,7 +139,9 @@ class RedisProbe(Model):
         "one key `backendhealth:probe:N` for each primary.",
     )
     auth: Auth | None = Field(default=None, description="`password`, or `username` and `password` (ACL).")
-    tls: Tls | None = Field(default=None, description="TLS settings: for rediss://, and to speak TLS to Sentinel or Cluster.")
+    tls: Tls | None = Field(
+        default=None, description="TLS settings: for rediss://, and to speak TLS to Sentinel or Cluster."
+    )
     rules: ClassVar[tuple[Rule, ...]] = (
         exactly_one("redis-one-topology", ("url", "sentinel", "cluster")),
         tls_needs(("rediss",), "url"),
@@ -152,7 +165,7 @@ class RedisProbe(Model):
             id="redis-cluster-has-all-roles",
             message="a Cluster is probed as a whole: remove role",
             cel="!has(self.cluster) || !has(self.role) || self.role == 'primary'",
-            fields=("cluster", "role"),
+            fields=("role",),
             holds=lambda raw: raw.get("cluster") is None or raw.get("role", "primary") == "primary",
             field="role",
         ),
@@ -163,7 +176,9 @@ class ElasticsearchSearch(Model):
     """A search that must succeed on all shards."""
 
     index: IndexName = Field(description="Index, alias or pattern to search.")
-    query_string: Text = Field(default="*", description="Query in the query-string syntax; only the count is asked for.")
+    query_string: Text = Field(
+        default="*", description="Query in the query-string syntax; only the count is asked for."
+    )
     min_hits: Annotated[int, Field(ge=0, le=2147483647)] = Field(default=0, description="Fewer hits are a failure.")
 
 
@@ -173,8 +188,8 @@ class ElasticsearchProbe(Model):
     urls: Annotated[list[ElasticUrl], Field(min_length=1, max_length=16)] = Field(description="URLs of the nodes.")
     indices: Annotated[list[IndexName], Field(max_length=64)] = Field(
         default=[],
-        description="Indices, aliases or patterns that must exist, serve and be writable; of those that a pattern finds,"
-        " closed and write-protected ones don't count. Default: the cluster as a whole.",
+        description="Indices and aliases, which must exist, or patterns; all must serve and be writable. Of the indices"
+        " that a pattern finds, closed and write-protected ones don't count. Default: the cluster as a whole.",
     )
     minimum_status: Literal["yellow", "green"] = Field(
         default="yellow", description="green: a yellow cluster is Degraded (ClusterYellow). Red is always Unhealthy."
