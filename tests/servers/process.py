@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import random
 import resource
 import shutil
 import signal
@@ -19,19 +20,27 @@ from typing import Self
 LOOPBACK = "127.0.0.1"
 MAX_CPU_SECONDS = 1800  # a server that outlives this much CPU is a runaway, whatever the test does
 _PR_SET_PDEATHSIG = 1
+_given: set[int] = set()
 
 
-class ServerFailed(RuntimeError):
+class ServerFailed(RuntimeError):  # noqa: N818 - what is said of a server
     """A server exited or did not become ready; the message carries the end of its log."""
 
 
 def free_port(host: str = LOOPBACK) -> int:
-    """A TCP port on `host` that was free a moment ago."""
+    """A TCP port on `host` that was free a moment ago, and that this process has not been given before.
+
+    Not from the range of outgoing connections: one of those would take it before its server is up.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with socket.socket(family) as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+            if port not in _given:
+                _given.add(port)
+                return port
 
 
 def wait_until(condition: Callable[[], bool], timeout: float, what: str) -> None:
@@ -91,6 +100,7 @@ class Process:
         cwd: str | Path | None = None,
         user: str | None = None,
         start_timeout: float = 30.0,
+        parent: Path | None = None,
     ) -> None:
         self.name = name
         self.argv = list(argv)
@@ -99,7 +109,7 @@ class Process:
         self.cwd = cwd
         self.user = user
         self.start_timeout = start_timeout
-        self.directory = Path(tempfile.mkdtemp(prefix=f"bh-{name}-"))
+        self.directory = Path(tempfile.mkdtemp(prefix=f"bh-{name}-", dir=parent))
         self.log_path = self.directory / "server.log"
         self._popen: subprocess.Popen[bytes] | None = None
 
@@ -134,7 +144,7 @@ class Process:
                 env=self.env,
                 cwd=self.cwd or self.directory,
                 user=self.user,
-                preexec_fn=_bounded_life,
+                preexec_fn=_bounded_life,  # noqa: PLW1509 - it takes no lock
                 start_new_session=True,  # Ctrl-C in a terminal reaches the tests, not their servers
             )
         if wait:
@@ -174,6 +184,15 @@ class Process:
     def freeze(self) -> None:
         """SIGSTOP: its sockets stay open, the kernel still accepts, nothing answers."""
         os.kill(self.pid, signal.SIGSTOP)
+        wait_until(self._all_threads_stopped, 5, f"{self.name} stopped")
+
+    def _all_threads_stopped(self) -> bool:
+        """Whether the signal has reached every thread; until then one may still answer."""
+        states = []
+        for thread in Path(f"/proc/{self.pid}/task").glob("*/stat"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # that thread has just ended
+                states.append(thread.read_text().rpartition(")")[2].split()[0])
+        return all(state in "TtZX" for state in states)
 
     def resume(self) -> None:
         """SIGCONT."""
