@@ -1,4 +1,4 @@
-"""The repository itself: linted, typed, generated files fresh, manifests without a hole, no word that isn't the product's."""
+"""The repository itself: linted, typed, generated files fresh, manifests without a hole."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def runs(*command: str | Path, timeout: float = 300) -> None:
 @pytest.mark.parametrize(
     "command",
     [("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",), ("lint-imports",)],
-    ids=lambda command: " ".join(command),
+    ids=" ".join,
 )
 @pytest.mark.timeout(300)
 def test_lint(command: tuple[str, ...]):
@@ -76,25 +76,25 @@ def test_the_examples_are_good():
 
 
 def functions_of(path: Path) -> set[str]:
-    return {node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.AST) and _is_test(node)}
-
-
-def _is_test(node: ast.AST) -> bool:
-    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+    tree = ast.walk(ast.parse(path.read_text()))
+    return {node.name for node in tree if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
 
 
 def exists(test: str) -> bool:
-    """Whether a test id `path::function[parameters]` names a function that is there."""
+    """Whether a test id `path::function[parameters]`, or a path alone, names what is there."""
     path, _, function = test.partition("::")
-    return (ROOT / path).is_file() and function.partition("[")[0] in functions_of(ROOT / path)
+    if not (ROOT / path).is_file():
+        return False
+    return not function or function.partition("[")[0] in functions_of(ROOT / path)
 
 
-def test_every_row_of_the_client_tables_has_a_test():
-    required = yaml.safe_load((ROOT / "tests/rows/required.yaml").read_text())
+def test_every_row_of_the_client_tables_has_its_tests():
+    required: dict[str, dict[str, int]] = yaml.safe_load((ROOT / "tests/rows/required.yaml").read_text())
     for backend, rows in required.items():
         have = yaml.safe_load((ROOT / f"tests/rows/{backend}.yaml").read_text())
         assert [row["test"] for row in have if not exists(row["test"])] == []
-        assert set(rows) - {row["row"] for row in have} == set(), backend
+        tests = {name: {row["test"] for row in have if row["row"] == name} for name in rows}
+        assert {name: len(tests[name]) for name, count in rows.items() if len(tests[name]) < count} == {}, backend
 
 
 def test_every_reason_has_a_test_that_its_mutation_must_fail():
@@ -114,22 +114,23 @@ def test_every_reason_has_its_row():
 
 
 def test_links_in_the_docs_lead_somewhere():
-    broken = []
-    for path in tracked(".md"):
-        for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", path.read_text()):
-            if not (path.parent / target).exists():
-                broken.append(f"{path.relative_to(ROOT)}: {target}")
+    broken = [
+        f"{path.relative_to(ROOT)}: {target}"
+        for path in tracked(".md")
+        for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", path.read_text())
+        if not (path.parent / target).exists()
+    ]
     assert broken == []
 
 
 def test_nothing_sits_where_it_would_shadow_the_standard_library():
-    assert sorted(path.name for path in (ROOT / "operator").iterdir() if path.name != "__pycache__") == ["backendhealth"]
+    assert [path.name for path in (ROOT / "operator").iterdir() if path.name != "__pycache__"] == ["backendhealth"]
 
 
 def test_files_stay_readable():
-    long = {
-        str(path.relative_to(ROOT)): lines
-        for path in tracked(".py")
-        if (lines := path.read_text().count("\n")) > 400 and path.name != "reasons.py"
+    """A table may be long; code is split."""
+    most = {"operator": 330, "tests": 450}
+    lines = {
+        path.relative_to(ROOT): path.read_text().count("\n") for path in tracked(".py") if path.name != "reasons.py"
     }
-    assert long == {}
+    assert {str(path): count for path, count in lines.items() if count > most.get(path.parts[0], 330)} == {}
