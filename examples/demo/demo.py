@@ -12,7 +12,8 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -70,9 +71,25 @@ def start(stack: ExitStack) -> tuple[RedisServer, Member, Path]:
     return redis, etcd, resource
 
 
+@contextmanager
+def own_terminal() -> Iterator[None]:
+    """Ctrl-C reaches us and our children only: `make`, which runs us, would call it an error."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    before = os.tcgetpgrp(0)
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # else changing the terminal's group stops us
+    os.setpgid(0, 0)
+    os.tcsetpgrp(0, os.getpgrp())
+    try:
+        yield
+    finally:
+        os.tcsetpgrp(0, before)
+
+
 def play() -> int:
     """Probe until Ctrl-C; the person makes the faults."""
-    with ExitStack() as stack:
+    with own_terminal(), ExitStack() as stack:
         redis, etcd, resource = start(stack)
         print(f"  try in another terminal:  kill -STOP {redis.pid}   (freezes Redis; kill -CONT thaws it)")
         print(f"                            kill -KILL {etcd.process.pid}   (ends etcd)")

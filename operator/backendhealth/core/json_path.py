@@ -1,6 +1,7 @@
 """JSONPath (RFC 9535) with a bound on the work: whoever writes a path or a document must not stop the whole process.
 
-What is left out: in filters, queries that can select more than one value, and queries from the root.
+What is left out: in filters, queries that can select more than one value (with the functions count and value, which
+are for those) and queries from the root.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ class JsonPath:
             self._path = cast("jsonpath.JSONPath", _ENVIRONMENT.compile(path))  # a union only where not strict
         except jsonpath.JSONPathError as error:
             raise ValueError(str(error).split("\n", 1)[0]) from None
+        except (RecursionError, OverflowError):
+            raise ValueError("nested too deeply, or with numbers that are too large") from None
         for segment in self._path.segments:
             for selector in segment.selectors:
                 if isinstance(selector, Filter):
@@ -122,6 +125,8 @@ class _Environment(jsonpath.JSONPathEnvironment):
 
     def setup_function_extensions(self) -> None:
         super().setup_function_extensions()
+        # Of use with queries for several values only; on a scalar the library's raise what it does not document.
+        del self.function_extensions["count"], self.function_extensions["value"]
         self.function_extensions["match"] = _Re2Match()
         self.function_extensions["search"] = _Re2Search()
 

@@ -55,7 +55,7 @@ class ProbeState:
 
     @property
     def mute(self) -> bool:
-        """Whether it is believed that nothing comes back."""
+        """Whether it is believed that nothing comes back, whoever's fault that is."""
         return self.silent_since is not None and silent(self.finding)
 
 
@@ -83,7 +83,7 @@ def observe(state: ProbeState, seen: Observation, thresholds: Thresholds, heard_
 
 def same(one: Finding, other: Finding) -> bool:
     """Whether two findings say the same: messages, facts and timings may differ, which is no change of the world."""
-    return one.reason is other.reason and _troubled(one) == _troubled(other)
+    return (one.reason, one.contact, _troubled(one)) == (other.reason, other.contact, _troubled(other))
 
 
 def _troubled(finding: Finding) -> list[tuple[str, Reason]]:

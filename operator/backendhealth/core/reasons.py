@@ -418,7 +418,7 @@ REASONS: dict[Reason, ReasonInfo] = {
     Reason.NOT_ENOUGH_REPLICAS: _Row(
         _U,
         "redis",
-        "Fewer replicas are in step than are asked for: the primary refuses writes, or there is no replica to read from.",
+        "Fewer replicas are in step than are asked for: writes are refused, or there is none to read from.",
         "NOREPLICAS to the write check; with role replica, the Sentinels know none.",
         "The replicas and their links; min-replicas-to-write and min-replicas-max-lag of the primary.",
     ),

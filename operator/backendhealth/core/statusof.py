@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from itertools import islice
 
 from backendhealth.core.observation import MAX_SUBJECTS, Finding, clip
-from backendhealth.core.reasons import Reason
 from backendhealth.core.resourcestate import ComponentState, ResourceState, shown
 from backendhealth.core.spec.backendhealth import condition_prefix
 from backendhealth.core.spec.status import (
@@ -111,11 +110,10 @@ def _conditions(state: ResourceState, previous: Sequence[Condition], now: float)
 
     verdict = state.verdict
     worst = [(name, one) for name, one in state.components.items() if one.verdict is verdict]
-    healthy_reason = worst[0][1].finding.reason if worst else Reason.PENDING
     message = "all components are healthy" if verdict is Verdict.HEALTHY else _told(worst)
     conditions = [
         condition("Ready", "True", "Probing", f"{len(state.probes)} probes are accepted"),
-        condition("Healthy", _STATUS[verdict], healthy_reason, message),
+        condition("Healthy", _STATUS[verdict], worst[0][1].finding.reason, message),
     ]
     conditions += [
         condition(f"{condition_prefix(name)}Healthy", _STATUS[one.verdict], one.finding.reason, one.finding.message)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import ipaddress
 import re
 import socket
 import ssl
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -27,7 +29,10 @@ Guard = Callable[[ipaddress.IPv4Address | ipaddress.IPv6Address], str | None]
 
 HAPPY_EYEBALLS_DELAY = 0.25  # seconds before the next address is tried beside the first, as in RFC 8305
 MAX_LOOKUPS = 16
+"""Threads that look names up at the same time; other names wait, under their own attempt's deadline."""
 STREAM_LIMIT = 1 << 20  # bytes a reader buffers before it stops reading
+
+Place = tuple[str, int]
 
 
 def system_resolver(host: str, port: int) -> list[AddrInfo]:
@@ -55,7 +60,9 @@ class Dialer:
     def __init__(self, *, resolver: Resolver = system_resolver, guard: Guard | None = None) -> None:
         self._resolver = resolver
         self._guard = guard
-        self._lookups: dict[tuple[str, int], asyncio.Future[list[AddrInfo]]] = {}
+        self._lookups: dict[Place, asyncio.Future[list[AddrInfo]]] = {}
+        self._queue: deque[Place] = deque()
+        self._threads = 0
 
     async def resolve(self, host: str, port: int, trace: Trace) -> list[AddrInfo]:
         """The addresses of `host` that may be connected to. Raises gaierror, or ProbeError (AddressRefused)."""
@@ -66,7 +73,7 @@ class Dialer:
                 raise _about(error, host) from None
         allowed, why = [], ""
         for info in found:
-            refusal = self._guard(ipaddress.ip_address(info[4][0].partition("%")[0])) if self._guard else None
+            refusal = self._guard(_address(info)) if self._guard else None
             if refusal is None:
                 allowed.append(info)
             else:
@@ -90,8 +97,8 @@ class Dialer:
     async def open(self, host: str, port: int, trace: Trace, tls: TlsMaterial | None = None) -> Connection:
         """A connection to `host`, over TLS when `tls` is given. Raises OSError, ssl.SSLError or ProbeError."""
         sock = await self.connect(host, port, trace)
-        address = sock.getpeername()[:2]
         try:
+            address = sock.getpeername()[:2]  # fails when the other side has reset it already
             reader, writer = await self._streams(sock, host, port, trace, tls)
         except BaseException:
             sock.close()
@@ -105,42 +112,54 @@ class Dialer:
             return await asyncio.open_connection(sock=sock, limit=STREAM_LIMIT)
         with trace.step("tls"):
             try:
-                return await asyncio.open_connection(
+                streams = await asyncio.open_connection(
                     sock=sock, limit=STREAM_LIMIT, ssl=tls.context, server_hostname=tls.server_name or host
                 )
             except ConnectionError as error:
                 raise _about(error, f"{host}:{port} in the TLS handshake") from None
+        # A TLS 1.3 server refuses a client's certificate after the handshake. A write into its reset would lose what it
+        # says, so let the loop read that first.
+        await asyncio.sleep(0)
+        return streams
 
     async def _look_up(self, host: str, port: int) -> list[AddrInfo]:
         """Look up in a daemon thread, once for all who ask meanwhile: a hung resolver holds neither us nor our end."""
-        key = (host, port)
-        future = self._lookups.get(key)
+        place = (host, port)
+        future = self._lookups.get(place)
         if future is None:
-            if len(self._lookups) >= MAX_LOOKUPS:
-                raise socket.gaierror(socket.EAI_AGAIN, "too many look-ups hang already")
-            future = self._lookups[key] = asyncio.get_running_loop().create_future()
-            future.add_done_callback(lambda done: (self._lookups.pop(key, None), done.cancelled() or done.exception()))
-            threading.Thread(target=self._look_up_blocking, args=(host, port, future), daemon=True).start()
+            future = self._lookups[place] = asyncio.get_running_loop().create_future()
+            self._queue.append(place)
+            self._start_lookups()
         return await asyncio.shield(future)
 
-    def _look_up_blocking(self, host: str, port: int, future: asyncio.Future[list[AddrInfo]]) -> None:
-        def settle(result: list[AddrInfo] | None, error: BaseException | None) -> None:
-            if future.done():
-                return
-            if error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(result or [])
+    def _start_lookups(self) -> None:
+        while self._queue and self._threads < MAX_LOOKUPS:
+            self._threads += 1
+            place = self._queue.popleft()
+            threading.Thread(target=self._look_up_blocking, args=(place, self._lookups[place]), daemon=True).start()
 
-        result, failed = None, None
+    def _look_up_blocking(self, place: Place, future: asyncio.Future[list[AddrInfo]]) -> None:
+        result: list[AddrInfo] | Exception
         try:
-            result = self._resolver(host, port)
-        except (OSError, UnicodeError) as error:
-            failed = error if isinstance(error, OSError) else socket.gaierror(socket.EAI_NONAME, "not a host name")
-        try:
-            future.get_loop().call_soon_threadsafe(settle, result, failed)
-        except RuntimeError:  # the loop has ended meanwhile: nobody waits any more
-            return
+            result = self._resolver(*place)
+        except UnicodeError:
+            result = socket.gaierror(socket.EAI_NONAME, "not a host name")
+        except Exception as error:  # noqa: BLE001 - raised again by whoever waits
+            result = error
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile: nobody waits any more
+            future.get_loop().call_soon_threadsafe(self._looked_up, place, future, result)
+
+    def _looked_up(
+        self, place: Place, future: asyncio.Future[list[AddrInfo]], result: list[AddrInfo] | Exception
+    ) -> None:
+        self._threads -= 1
+        del self._lookups[place]
+        if isinstance(result, Exception):
+            future.set_exception(result)
+            future.exception()  # whoever asked may have given up: then nobody else retrieves it
+        else:
+            future.set_result(result)
+        self._start_lookups()
 
 
 def _literal(host: str, port: int) -> list[AddrInfo] | None:
@@ -149,9 +168,15 @@ def _literal(host: str, port: int) -> list[AddrInfo] | None:
         ip = ipaddress.ip_address(host.strip("[]"))
     except ValueError:
         return None
-    family = socket.AF_INET6 if ip.version == 6 else socket.AF_INET
-    sockaddr = (str(ip), port, 0, 0) if ip.version == 6 else (str(ip), port)
-    return [(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", sockaddr)]
+    if isinstance(ip, ipaddress.IPv6Address):
+        return [(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (str(ip), port, 0, 0))]
+    return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (str(ip), port))]
+
+
+def _address(info: AddrInfo) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """What is really connected to: `::ffff:127.0.0.1` is 127.0.0.1."""
+    address = ipaddress.ip_address(info[4][0].partition("%")[0])
+    return (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address
 
 
 def _about(error: OSError, target: str) -> OSError:

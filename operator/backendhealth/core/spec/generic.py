@@ -88,7 +88,7 @@ class HttpExpect(Model):
     body_regex: Regex | None = Field(default=None, description="RE2 expression that the body's first MiB must match.")
     json_path: Annotated[list[HttpExpectedJson], Field(max_length=16)] = Field(
         default=[],
-        description="Values that the JSON body must have.",
+        description="Values that the JSON body must have, at every place that the path selects.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["path"]},
     )
 
@@ -157,7 +157,10 @@ class PostgresProbe(Model):
     query: Text | None = Field(
         default=None, description="A query that must succeed; it runs in a read-only transaction."
     )
-    expect: Text | None = Field(default=None, description="Text of the first column of the query's first row.")
+    expect: Text | None = Field(
+        default=None,
+        description="Text of the first column of the query's first row; `true`, `false` and `null` as in JSON.",
+    )
     max_replication_lag: Annotated[str, duration_between("1s", "24h")] | None = Field(
         default=None, description="A standby that is further behind is Degraded (ReplicationLag)."
     )

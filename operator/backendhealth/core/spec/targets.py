@@ -46,7 +46,7 @@ class EtcdProbe(Model):
     """etcd: quorum, members, alarms and quota, by status, a linearizable read and the alarm list of each endpoint."""
 
     endpoints: Annotated[list[EtcdUrl], Field(min_length=1, max_length=16)] = Field(
-        description="Client URLs of the members, all http or all https."
+        description="Client URLs of the members, all http or all https; port 2379 where none is given."
     )
     key: Text = Field(default="backendhealth", description="Key that is read, linearizably; it need not exist.")
     quota_bytes: Annotated[int, Field(ge=1 << 20, le=1 << 40)] = Field(
