@@ -1,4 +1,4 @@
-"""`--kubeconfig`: Secrets from a cluster. The API server here is a stand-in that knows the one path; see also the e2e tests."""
+"""`--kubeconfig`: Secrets from a cluster; the API server here is a stand-in that knows the one path."""
 
 from __future__ import annotations
 

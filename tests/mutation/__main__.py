@@ -1,8 +1,8 @@
 """Turns each detection of each reason off, in turn, and runs that reason's tests: one of them must fail.
 
 `python -m tests.mutation [REASON…] [--jobs N] [--list]`; exit code 1 when a mutant survives.
-The tests of a reason are those that tests/reasons/*.yaml names; `redis.yaml` is for mutants of probes/redis*.py and so on,
-`common.yaml` for all others.
+The tests of a reason are those that tests/reasons/*.yaml names; `redis.yaml` is for mutants of probes/redis*.py and so
+on, `common.yaml` for all others.
 """
 
 from __future__ import annotations
@@ -45,7 +45,17 @@ def killed(mutant: Mutant) -> tuple[bool, str]:
         overlay = Path(folder) / "operator"
         shutil.copytree(PACKAGE.parent, overlay, ignore=shutil.ignore_patterns("__pycache__"))
         (overlay / "backendhealth" / mutant.file).write_text(mutant.source)
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-o", f"pythonpath={overlay} ."]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-x",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-o",
+            f"pythonpath={overlay} .",
+        ]
         env = {**os.environ, "PYTHONPATH": str(overlay), "PYTHONDONTWRITEBYTECODE": "1"}
         try:
             done = subprocess.run(

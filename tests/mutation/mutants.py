@@ -82,7 +82,7 @@ def _only_looked_at(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> bool:
 def _turn_off_at(parent: ast.AST, child: ast.AST, parents: dict[ast.AST, ast.AST]) -> str:
     match parent:
         case ast.Dict() if child in parent.values:
-            at = parent.values.index(child)  # type: ignore[arg-type]
+            at = parent.values.index(child)
             del parent.keys[at], parent.values[at]
             return "entry removed"
         case ast.Tuple() | ast.List() if _is_table(parents.get(parent), parents):

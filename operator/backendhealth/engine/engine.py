@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Hashable
 from typing import cast
 
 from backendhealth.core.observation import Finding, Observation
 from backendhealth.core.spec.backendhealth import BackendHealth
 from backendhealth.core.spec.status import BackendHealthStatus
-from backendhealth.engine.cycle import Cycle, ProbeKey
-from backendhealth.engine.exchanges import Exchanges, Shared
+from backendhealth.engine.cycle import Cycle
+from backendhealth.engine.exchanges import Exchanges, Shared, end
+from backendhealth.engine.hearing import ProbeKey
 from backendhealth.engine.ports import OpenProber, Recorder, Sink, WallClock
 from backendhealth.engine.scheduler import Scheduler
 
@@ -47,9 +49,10 @@ class Engine:
 
     async def apply(self, resource: BackendHealth) -> None:
         """Take a new or changed resource; only the probes that changed start afresh."""
-        await self._end([key for key in self._due if key[0] == resource.key and key[1] not in _names(resource)])
         fresh = self._cycle.apply(resource, self._clock())
-        await self._end([(resource.key, name) for name in fresh])
+        stay = {probe.name for probe in resource.spec.probes} - fresh
+        # all changes before the first await: nothing that happens meanwhile finds half of them
+        ended = self._let_go([key for key in self._due if key[0] == resource.key and key[1] not in stay])
         now = asyncio.get_running_loop().time()
         for probe in resource.spec.probes:
             key = (resource.key, probe.name)
@@ -57,11 +60,12 @@ class Engine:
             if probe.name in fresh and not timing.suspended:
                 self._exchanges.acquire(key, resource.metadata.namespace, probe, timing.timeout)
                 self._schedule(key, now + timing.initial_delay)
+        await end(ended)
 
     async def remove(self, key: str) -> None:
         """Forget a resource, end its attempts and close what they kept."""
         self._cycle.remove(key)
-        await self._end([probe for probe in self._due if probe[0] == key])
+        await end(self._let_go([probe for probe in self._due if probe[0] == key]))
 
     def probe_now(self, key: ProbeKey) -> None:
         """Make the probe's next attempt at once; does nothing for one that is not scheduled."""
@@ -79,23 +83,23 @@ class Engine:
         """End all attempts, close all connections."""
         self._scheduler.close()
         self._due.clear()
-        await self._exchanges.close()
+        await end(self._exchanges.release_all())
 
     async def run(self) -> None:
         """Run until cancelled; raises what a fault of our own (in the sink, the recorder, the cycle) raised."""
         self._failed = self._failed or asyncio.get_running_loop().create_future()
-        await self._failed
+        await asyncio.shield(self._failed)  # cancelling a run must not settle it: faults would be lost after that
 
     async def _attempt_of(self, key: ProbeKey) -> None:
         under_way = self._exchanges.get(key).under_way
         if under_way is not None:
             await under_way
 
-    async def _end(self, keys: list[ProbeKey]) -> None:
+    def _let_go(self, keys: list[ProbeKey]) -> list[Shared]:
         for key in keys:
-            if self._due.pop(key, None) is not None:
-                self._scheduler.cancel(key)
-                await self._exchanges.release(key)
+            del self._due[key]
+            self._scheduler.cancel(key)
+        return [shared for shared in map(self._exchanges.release, keys) if shared is not None]
 
     def _schedule(self, key: ProbeKey, at: float) -> None:
         self._due[key] = at
@@ -105,27 +109,28 @@ class Engine:
         key = cast("ProbeKey", item)
         shared = self._exchanges.get(key)
         self._scheduler.cancel(key)
-        shared.waiting.append(key)
-        if len(shared.waiting) == 1:
-            shared.under_way = asyncio.get_running_loop().create_task(self._attempt(shared, key))
-            shared.under_way.add_done_callback(self._attempted)
+        shared.waiting[key] = None
+        if shared.under_way is None or shared.under_way.done():
+            shared.under_way = asyncio.get_running_loop().create_task(self._attempt(shared))
+            shared.under_way.add_done_callback(functools.partial(self._attempted, shared))
 
-    def _attempted(self, task: asyncio.Task[None]) -> None:
+    def _attempted(self, shared: Shared, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
+        if task.cancelled() and shared.waiting:  # not by us: whoever is let go of waits no longer
+            error = RuntimeError("an attempt was cancelled by nobody who may")
         if error is None or self._once:
             return
         self._failed = self._failed or asyncio.get_running_loop().create_future()
         if not self._failed.done():
             self._failed.set_exception(error)
 
-    async def _attempt(self, shared: Shared, key: ProbeKey) -> None:
+    async def _attempt(self, shared: Shared) -> None:
         started = self._clock()
-        finding = await shared.prober.attempt(self._cycle.timing(key).timeout)
+        finding = await shared.prober.attempt(shared.timeout)
         at = self._clock()
-        waiting, shared.waiting = shared.waiting, []
+        waiting, shared.waiting = shared.waiting, {}
         for user in waiting:
-            if user in self._due:
-                self._take(user, finding, started, at)
+            self._take(user, finding, started, at)
 
     def _take(self, key: ProbeKey, finding: Finding, started: float, at: float) -> None:
         resource = self._cycle.resource(key[0])
@@ -142,7 +147,3 @@ class Engine:
         self._schedule(key, max(self._due[key] + pause, now))
         for other in asked:
             self.probe_now(other)
-
-
-def _names(resource: BackendHealth) -> set[str]:
-    return {probe.name for probe in resource.spec.probes}

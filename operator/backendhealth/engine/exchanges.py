@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 
 from backendhealth.core.spec.backendhealth import Probe
-from backendhealth.engine.cycle import ProbeKey
+from backendhealth.engine.hearing import ProbeKey
 from backendhealth.engine.ports import OpenProber, Prober
 
 
@@ -16,8 +16,9 @@ class Shared:
     """One prober, who uses it, the attempt under way and who waits for its finding."""
 
     prober: Prober
+    timeout: float
     users: set[ProbeKey] = field(default_factory=set)
-    waiting: list[ProbeKey] = field(default_factory=list)
+    waiting: dict[ProbeKey, None] = field(default_factory=dict)
     under_way: asyncio.Task[None] | None = None
 
 
@@ -30,10 +31,10 @@ class Exchanges:
         self._of: dict[ProbeKey, Hashable] = {}
 
     def acquire(self, user: ProbeKey, namespace: str, probe: Probe, timeout: float) -> None:
-        """Give `user` the exchange for the probe's target; it lets go of the one it had."""
+        """Give `user`, who has none, the exchange for the probe's target."""
         identity = (namespace, timeout, probe.kind, probe.target.model_dump_json(exclude_unset=True))
         if identity not in self._shared:
-            self._shared[identity] = Shared(self._open(namespace, probe))
+            self._shared[identity] = Shared(self._open(namespace, probe), timeout)
         self._shared[identity].users.add(user)
         self._of[user] = identity
 
@@ -41,23 +42,22 @@ class Exchanges:
         """The exchange that `user` has acquired."""
         return self._shared[self._of[user]]
 
-    async def release(self, user: ProbeKey) -> None:
-        """Let go of the exchange of `user`; the last one closes it."""
-        identity = self._of.pop(user, None)
-        if identity is None:
-            return
+    def release(self, user: ProbeKey) -> Shared | None:
+        """Let go of the exchange of `user`, who gets no finding any more; answers with it when nobody uses it now."""
+        identity = self._of.pop(user)
         shared = self._shared[identity]
         shared.users.discard(user)
-        if not shared.users:
-            del self._shared[identity]
-            await _end(shared)
+        shared.waiting.pop(user, None)
+        return None if shared.users else self._shared.pop(identity)
 
-    async def close(self) -> None:
-        """Close all."""
-        ending = list(self._shared.values())
-        self._shared.clear()
-        self._of.clear()
-        await asyncio.gather(*(_end(shared) for shared in ending))
+    def release_all(self) -> list[Shared]:
+        """Let go of everything; answers with what is to be ended."""
+        return [shared for shared in map(self.release, list(self._of)) if shared is not None]
+
+
+async def end(exchanges: Iterable[Shared]) -> None:
+    """End the attempts under way and close what is kept."""
+    await asyncio.gather(*map(_end, exchanges))
 
 
 async def _end(shared: Shared) -> None:

@@ -13,7 +13,7 @@ from backendhealth.core.spec.status import BackendHealthStatus
 class Prober(Protocol):
     """Makes attempts on one target under one identity."""
 
-    async def attempt(self, timeout: float) -> Finding:  # noqa: ASYNC109
+    async def attempt(self, timeout: float) -> Finding:
         """One attempt, ended after `timeout` seconds; raises nothing but cancellation."""
         ...
 

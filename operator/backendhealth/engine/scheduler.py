@@ -64,9 +64,11 @@ class Scheduler:
     def _tick(self) -> None:
         self._timer = None
         until = asyncio.get_running_loop().time() + TICK
-        while self._heap and self._heap[0][0] <= until:
-            at, _, key = heapq.heappop(self._heap)
-            if self._due.get(key) == at:
-                del self._due[key]
-                self._run(key)
-        self._arm()
+        try:
+            while self._heap and self._heap[0][0] <= until:
+                at, _, key = heapq.heappop(self._heap)
+                if self._due.get(key) == at:
+                    del self._due[key]
+                    self._run(key)
+        finally:  # a run that fails must not stop all others
+            self._arm()

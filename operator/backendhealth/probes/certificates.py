@@ -10,7 +10,9 @@ from backendhealth.core.reasons import Reason
 from backendhealth.core.verdict import Verdict
 
 
-def check_expiry(finding: Finding, not_after: dt.datetime | None, warning: float, now: dt.datetime | None = None) -> Finding:
+def check_expiry(
+    finding: Finding, not_after: dt.datetime | None, warning: float, now: dt.datetime | None = None
+) -> Finding:
     """`finding`, Degraded (CertificateExpiring) when it is healthy but the certificate ends within `warning` seconds.
 
     Adds the fact `certificateDaysLeft`. `not_after` is None where no verified certificate was seen.

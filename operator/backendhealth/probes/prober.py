@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import monotonic
 
 from backendhealth.core.observation import Finding
-from backendhealth.probes.exchange import Exchange, run_attempt
+from backendhealth.probes.exchange import Exchange, drop, run_attempt
 
 MAX_CONNECTION_AGE = 600.0
 """Seconds after which a kept connection is made anew: only a new one notices a moved name, a renewed certificate or
@@ -19,7 +19,7 @@ class Prober:
         self._exchange = exchange
         self._renewed = monotonic()
 
-    async def attempt(self, timeout: float) -> Finding:  # noqa: ASYNC109
+    async def attempt(self, timeout: float) -> Finding:
         """One attempt under its deadline."""
         if monotonic() - self._renewed > MAX_CONNECTION_AGE:
             await self.close()
@@ -28,4 +28,4 @@ class Prober:
     async def close(self) -> None:
         """Close what is kept."""
         self._renewed = monotonic()
-        await self._exchange.close()
+        await drop(self._exchange)

@@ -55,9 +55,7 @@ async def load_credentials(secrets: Secrets, auth: Auth | None, *, need: tuple[s
     for key in need:
         _required(data, name, key)
     if not any(data.get(key) for key in ("username", "password", "token")):
-        raise ProbeError(
-            Reason.SECRET_KEY_MISSING, f"Secret {name} has none of the keys username, password and token"
-        )
+        raise ProbeError(Reason.SECRET_KEY_MISSING, f"Secret {name} has none of the keys username, password and token")
     return Credentials(*(_text(data, name, key) for key in ("username", "password", "token")))
 
 

@@ -34,6 +34,7 @@ class _Step:
         self._name = name
 
     def __enter__(self) -> Self:
+        self._trace.failed_in = ""  # whoever goes on has dealt with an earlier failure
         self._began = perf_counter()
         return self
 
