@@ -27,6 +27,7 @@ have() { command -v "$1" >/dev/null; }
 
 [ -n "${REDIS_SERVER_BINARY:-}" ] || have redis-server || debian redis-server
 if [ "$wanted" = all ]; then
+  [ "$(uname)" != Linux ] || [ "$(id -u)" != 0 ] || have ip || debian iproute2
   [ -n "${POSTGRES_BIN_DIR:-}" ] || have postgres || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || debian postgresql
   have java && have javac || debian openjdk-17-jdk-headless
   have mvn || debian maven

@@ -124,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._conn = conn
         self._tcp = server
         # Only its own subclass of BaseServer would read this argument.
-        super().__init__(conn, ("", 0), cast(BaseServer, None))
+        super().__init__(conn, ("", 0), cast("BaseServer", None))
 
     def _any(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)

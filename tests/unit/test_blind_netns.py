@@ -5,11 +5,7 @@ All addresses are inside these namespaces, which have no way out.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,21 +14,12 @@ from pathlib import Path
 import pytest
 
 from tests.cli.support import environment, resource
+from tests.servers.netns import ip, missing, namespace
 from tests.servers.process import Process, wait_until
 
 HOSTS = {"a": "10.77.0.2", "b": "10.77.0.3", "c": "10.77.0.4"}
 PORT = 6379
 _LINE = re.compile(r"  default/demo  (\w+)  (?:\w+ -> )?(\w+)  (\w+):")
-
-
-def _missing() -> str:
-    if sys.platform != "linux" or os.geteuid() != 0:
-        return "network namespaces need Linux and root"
-    return next((f"{tool} is not installed" for tool in ("ip", "redis-server") if shutil.which(tool) is None), "")
-
-
-def ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True, timeout=20)
 
 
 @dataclass(frozen=True)
@@ -58,16 +45,10 @@ class Network:
 
 @pytest.fixture
 def network() -> Iterator[Network]:
-    if missing := _missing():
-        pytest.skip(missing)
-    network = Network(f"bh-near-{os.getpid()}", f"bh-far-{os.getpid()}")
-    with contextlib.ExitStack() as undo:
-        for namespace in (network.client, network.servers):
-            try:
-                ip("netns", "add", namespace)
-            except subprocess.CalledProcessError as error:
-                pytest.skip(f"ip netns add: {error.stderr.strip()}")
-            undo.callback(ip, "netns", "del", namespace)
+    if told := missing("redis-server"):
+        pytest.skip(told)
+    with namespace("near") as client, namespace("far") as servers:
+        network = Network(client, servers)
         ip("-n", network.client, "link", "add", "near", "type", "veth", "peer", "name", "far", "netns", network.servers)
         ip("-n", network.client, "address", "add", "10.77.0.1/24", "dev", "near")
         for host in HOSTS.values():

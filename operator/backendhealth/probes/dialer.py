@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import aiohappyeyeballs
 
 from backendhealth.core.reasons import Reason
+from backendhealth.probes.endpoint import host_port
 from backendhealth.probes.exchange import ProbeError
 from backendhealth.probes.secrets import TlsMaterial
 from backendhealth.probes.trace import Trace
@@ -89,7 +90,7 @@ class Dialer:
             try:
                 sock = await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY)
             except OSError as error:
-                raise _about(_plain(error), f"{host}:{port}") from None
+                raise _about(_plain(error), host_port(host, port)) from None
         trace.contact = True
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
@@ -116,7 +117,7 @@ class Dialer:
                     sock=sock, limit=STREAM_LIMIT, ssl=tls.context, server_hostname=tls.server_name or host
                 )
             except ConnectionError as error:
-                raise _about(error, f"{host}:{port} in the TLS handshake") from None
+                raise _about(error, f"{host_port(host, port)} in the TLS handshake") from None
         # A TLS 1.3 server refuses a client's certificate after the handshake. A write into its reset would lose what it
         # says, so let the loop read that first.
         await asyncio.sleep(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import ssl
 import tempfile
@@ -88,6 +89,8 @@ def _text(data: Mapping[str, bytes], name: str, key: str) -> str:
 
 
 def _context(tls: Tls, ca: bytes | None, cert: bytes | None, key: bytes | None) -> ssl.SSLContext:
+    if not tls.insecure_skip_verify and ca is None and cert is None:
+        return _system_context()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if tls.insecure_skip_verify:
         context.check_hostname = False
@@ -103,6 +106,12 @@ def _context(tls: Tls, ca: bytes | None, cert: bytes | None, key: bytes | None) 
     if cert is not None and key is not None:
         _load_chain(context, tls.cert_secret_ref.name if tls.cert_secret_ref else "", cert, key)
     return context
+
+
+@functools.cache
+def _system_context() -> ssl.SSLContext:
+    """The system's authorities, loaded once: that takes 20 ms, during which nothing else is probed."""
+    return ssl.create_default_context()
 
 
 def _load_chain(context: ssl.SSLContext, name: str, cert: bytes, key: bytes) -> None:
