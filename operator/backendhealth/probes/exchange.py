@@ -16,7 +16,6 @@ from backendhealth.probes.trace import Trace
 log = logging.getLogger(__name__)
 
 _CERT_HAS_EXPIRED = 10  # X509_V_ERR_CERT_HAS_EXPIRED
-_LONG = 120.0  # seconds; from there on whole minutes are told
 _GONE = (errno.EPIPE, errno.ESHUTDOWN, errno.ENOTCONN, errno.ECONNABORTED)
 
 
