@@ -20,8 +20,9 @@ def clip(text: str, limit: int = MAX_MESSAGE) -> str:
     """`text` on one line, without control characters, cut to `limit` characters."""
     if len(text) <= limit and text.isprintable():
         return text
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+    head = text[: 2 * limit]  # the rest can't show, and going over it costs
+    line = " ".join("".join(c if c.isprintable() else " " for c in head).split())
+    return line if len(line) <= limit and head == text else line[: limit - 1] + "…"
 
 
 @dataclass(frozen=True, slots=True)

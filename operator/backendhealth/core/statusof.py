@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from collections.abc import Sequence
 from itertools import islice
 
@@ -31,6 +32,7 @@ _STATUS: dict[Verdict, ConditionStatus] = {
 }
 
 
+@functools.lru_cache(maxsize=4096)
 def timestamp(at: float) -> str:
     """RFC 3339 in UTC to the second, as Kubernetes writes times."""
     return dt.datetime.fromtimestamp(at, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -90,7 +90,7 @@ def _text(data: Mapping[str, bytes], name: str, key: str) -> str:
 
 def _context(tls: Tls, ca: bytes | None, cert: bytes | None, key: bytes | None) -> ssl.SSLContext:
     if not tls.insecure_skip_verify and ca is None and cert is None:
-        return _system_context()
+        return system_context()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if tls.insecure_skip_verify:
         context.check_hostname = False
@@ -109,7 +109,7 @@ def _context(tls: Tls, ca: bytes | None, cert: bytes | None, key: bytes | None) 
 
 
 @functools.cache
-def _system_context() -> ssl.SSLContext:
+def system_context() -> ssl.SSLContext:
     """The system's authorities, loaded once: that takes 20 ms, during which nothing else is probed."""
     return ssl.create_default_context()
 

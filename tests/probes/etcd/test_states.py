@@ -184,4 +184,4 @@ async def test_ipv6() -> None:
         assert subject(finding, f"endpoint/[::1]:{member.port}").reason is Reason.PROBE_SUCCEEDED
     finding = await attempt_once("etcd", {"endpoints": [member.url]})
     assert finding.reason is Reason.CONNECTION_REFUSED
-    assert f"::1:{member.port}" in finding.message
+    assert f"[::1]:{member.port}" in finding.message

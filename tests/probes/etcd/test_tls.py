@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from backendhealth.core.reasons import Reason
 from backendhealth.core.verdict import Verdict
 from backendhealth.probes.exchange import run_attempt
+from backendhealth.probes.secrets import system_context
 from tests.probes.etcd.helpers import exchange, subject
 from tests.probes.support import MemorySecrets, attempt_once
 from tests.servers.certs import Authority
@@ -98,12 +99,25 @@ async def test_server_name_other_than_the_address(authority: Authority, secrets:
     assert "127.0.0.1" in unnamed.message
 
 
+@pytest.fixture
+def fresh_system_context() -> Iterator[Callable[[], None]]:
+    """Forgets the system's authorities, which are loaded once, when called and at the end."""
+    yield system_context.cache_clear
+    system_context.cache_clear()
+
+
 async def test_the_systems_authorities(
-    open_to_all: Member, authority: Authority, stranger: Authority, monkeypatch: pytest.MonkeyPatch
+    open_to_all: Member,
+    authority: Authority,
+    stranger: Authority,
+    monkeypatch: pytest.MonkeyPatch,
+    fresh_system_context: Callable[[], None],
 ) -> None:
+    fresh_system_context()
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
     finding = await attempt_once("etcd", {"endpoints": [open_to_all.url]})
     assert finding.reason is Reason.PROBE_SUCCEEDED
+    fresh_system_context()
     monkeypatch.setenv("SSL_CERT_FILE", str(stranger.file))
     finding = await attempt_once("etcd", {"endpoints": [open_to_all.url]})
     assert finding.reason is Reason.TLS_FAILURE
