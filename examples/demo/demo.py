@@ -64,7 +64,7 @@ def start(stack: ExitStack) -> tuple[RedisServer, Member, Path]:
     print("starting a Redis and an etcd on loopback …", flush=True)
     redis = stack.enter_context(RedisServer())
     etcd = stack.enter_context(Cluster()).members[0]
-    template = string.Template((HERE / "backendhealth.yaml").read_text())
+    template = string.Template((HERE / "backendhealth.yaml.in").read_text())
     folder = stack.enter_context(tempfile.TemporaryDirectory())
     resource = Path(folder) / "backendhealth.yaml"
     resource.write_text(template.substitute(REDIS_PORT=redis.port, ETCD_PORT=etcd.port))
