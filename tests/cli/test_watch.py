@@ -158,6 +158,24 @@ def test_a_recording_is_versioned_and_complete(tmp_path: Path, redis: RedisServe
     ]
 
 
+@pytest.mark.parametrize("options", [["--watch", "--for", "20s"], []])
+def test_a_disk_that_is_full_ends_it_with_the_cause(tmp_path: Path, options: list[str]):
+    path = tmp_path / "r.yaml"
+    path.write_text(resource(refused_probe()))
+    done = run("check", "-f", path, "--record", "/dev/full", *options)
+    assert done.returncode == 2
+    assert done.stderr == "error: --record /dev/full: No space left on device\n"
+
+
+def test_a_file_that_is_there_is_not_overwritten(tmp_path: Path):
+    path = tmp_path / "r.yaml"
+    path.write_text(resource(refused_probe()))
+    done = run("check", "-f", path, "--record", path)
+    assert done.returncode == 2
+    assert "File exists" in done.stderr
+    assert "BackendHealth" in path.read_text()
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

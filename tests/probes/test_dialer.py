@@ -364,6 +364,13 @@ async def test_tls_to_a_plain_port(authority: Authority):
     assert finding.message == "the port does not speak TLS"
 
 
+async def test_nonsense_in_tls_records(authority: Authority):
+    with misbehaving.garbage(b"\x16\x03\x03\x00\x05hello") as server:
+        finding = await attempt(LOCAL, server.port, tls=await trusting(authority))
+    assert finding.reason is Reason.TLS_FAILURE
+    assert finding.message.startswith("TLS failed: ")
+
+
 @pytest.mark.parametrize("server", [misbehaving.closes_at_once, misbehaving.resets])
 async def test_the_other_side_hangs_up_in_the_handshake(
     authority: Authority, server: Callable[..., misbehaving.Server]

@@ -10,12 +10,11 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import IO
 
 from backendhealth.cli.load import Loaded
 from backendhealth.cli.options import EXIT_BAD_INPUT, add_files, add_output, exit_code, load_or_tell, tell
 from backendhealth.cli.output import Result, render
-from backendhealth.cli.recording import Recorder
+from backendhealth.cli.recording import Recorder, RecordingError
 from backendhealth.cli.secrets import ClusterAccess, SecretSources
 from backendhealth.cli.watching import Lines, LiveTable, View
 from backendhealth.core.durations import seconds
@@ -62,7 +61,10 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument("--kubeconfig", metavar="FILE", help="read Secrets from the cluster of this kubeconfig, too")
     parser.add_argument("--context", metavar="NAME", help="with --kubeconfig: the context to use")
     parser.add_argument(
-        "--record", metavar="FILE", type=Path, help="write every observation as JSON Lines, for `backendhealth replay`"
+        "--record",
+        metavar="FILE",
+        type=Path,
+        help="write every observation to this new file, as JSON Lines, for `backendhealth replay`",
     )
     parser.set_defaults(run=run)
 
@@ -75,14 +77,12 @@ def run(args: argparse.Namespace) -> int:
     loaded = load_or_tell(args.files)
     if loaded is None:
         return EXIT_BAD_INPUT
-    with contextlib.ExitStack() as stack:
-        stream = None
-        if args.record:
-            try:
-                stream = stack.enter_context(args.record.open("w", encoding="utf-8"))
-            except OSError as error:
-                return tell(f"--record {args.record}: {error.strerror}")
-        return asyncio.run(_check(args, loaded, stream))
+    try:
+        recorder = Recorder(args.record, once=not args.watch) if args.record else None
+        with contextlib.closing(recorder) if recorder else contextlib.nullcontext():
+            return asyncio.run(_check(args, loaded, recorder))
+    except RecordingError as error:
+        return tell(str(error))
 
 
 def _options_problem(args: argparse.Namespace) -> str:
@@ -102,9 +102,8 @@ def _options_problem(args: argparse.Namespace) -> str:
     return ""
 
 
-async def _check(args: argparse.Namespace, loaded: Loaded, stream: IO[str] | None) -> int:
+async def _check(args: argparse.Namespace, loaded: Loaded, recorder: Recorder | None) -> int:
     findings: dict[tuple[str, str], Observation] = {}
-    recorder = Recorder(stream, once=not args.watch) if stream else None
 
     def record(seen: Observation) -> None:
         findings[seen.resource, seen.probe] = seen

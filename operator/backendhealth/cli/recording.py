@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from io import RawIOBase
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, cast
 
 from backendhealth.core.observation import Finding, Observation, SubjectFinding
 from backendhealth.core.reasons import Reason
@@ -14,23 +15,41 @@ FORMAT_VERSION = 1
 
 
 class RecordingError(ValueError):
-    """A recording that can't be read; the message names the line."""
+    """A recording that can't be written or read; the message names the file, and the line."""
 
 
 class Recorder:
-    """Writes observations to `stream`; `once` tells replay that one attempt decided."""
+    """Writes observations to a new file; `once` tells replay that one attempt decided. Raises RecordingError."""
 
-    def __init__(self, stream: IO[str], *, once: bool) -> None:
-        self._stream = stream
+    def __init__(self, path: Path, *, once: bool) -> None:
+        self._path = path
+        # what is there already may be last night's recording, or the resources themselves; devices and pipes are fine
+        mode = "wb" if path.exists() and not path.is_file() else "xb"
+        try:
+            # without a buffer what was seen is on disk when the process is killed
+            self._stream = cast("RawIOBase", path.open(mode, buffering=0))
+        except OSError as error:
+            raise self._failed(error) from None
         self._write({"version": FORMAT_VERSION, "kind": "Recording", "once": once})
 
     def __call__(self, seen: Observation) -> None:
-        """Write one observation and flush it: what was seen is on disk when the process is killed."""
+        """Write one observation."""
         self._write(to_dict(seen))
 
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+
     def _write(self, line: Mapping[str, Any]) -> None:
-        self._stream.write(json.dumps(line, separators=(",", ":"), ensure_ascii=False) + "\n")
-        self._stream.flush()
+        data = (json.dumps(line, separators=(",", ":"), ensure_ascii=False) + "\n").encode()
+        try:
+            while data:
+                data = data[self._stream.write(data) or 0 :]
+        except OSError as error:
+            raise self._failed(error) from None
+
+    def _failed(self, error: OSError) -> RecordingError:
+        return RecordingError(f"--record {self._path}: {error.strerror}")
 
 
 def to_dict(seen: Observation) -> dict[str, Any]:
