@@ -134,3 +134,9 @@ def test_files_stay_readable():
         path.relative_to(ROOT): path.read_text().count("\n") for path in tracked(".py") if path.name != "reasons.py"
     }
     assert {str(path): count for path, count in lines.items() if count > most.get(path.parts[0], 330)} == {}
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_every_detection_that_is_turned_off_is_noticed():
+    runs(sys.executable, "-m", "tests.mutation", timeout=3500)
