@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from backendhealth.core.crd import crd
 from tests.cli.support import redis_probe, resource, run, secret
 from tests.servers.elasticsearch import Elasticsearch
 from tests.servers.etcd import Cluster
@@ -17,6 +18,7 @@ from tests.servers.postgres import PASSWORD, SUPERUSER, Postgres
 from tests.servers.process import Process
 from tests.servers.redis import RedisServer
 from tests.servers.rethinkdb import RethinkDB
+from tests.unit.apiserver import ApiServer
 
 
 class Platform:
@@ -43,13 +45,15 @@ class Platform:
         ]
 
     def rows(self, folder: Path) -> tuple[int, dict[str, tuple[str, str]]]:
-        """The exit code, and verdict and reason by probe."""
+        """The exit code, and verdict and reason by probe; the whole object must be one that the CRD accepts."""
         path = folder / "platform.yaml"
         credentials = secret("postgres", {"username": SUPERUSER, "password": PASSWORD})
         path.write_text(resource(*self.probes, timeout="5s", interval="30s") + credentials)
         done = run("check", "-f", path, "-o", "json")
         assert done.stderr == ""
-        probes = json.loads(done.stdout)["status"]["probes"]
+        shown = json.loads(done.stdout)
+        assert ApiServer(crd()).refusals(shown) == set()
+        probes = shown["status"]["probes"]
         return done.returncode, {row["name"]: (row["verdict"], row["reason"]) for row in probes}
 
 
