@@ -132,6 +132,7 @@ async def test_reset_at_once_is_a_reset_and_leaves_no_socket():
         for _ in range(20):  # now before, now after our end has looked at the connection
             finding = await attempt(LOCAL, server.port)
             assert finding.reason in (Reason.PROBE_SUCCEEDED, Reason.CONNECTION_RESET)
+            assert finding.reason is Reason.PROBE_SUCCEEDED or str(server.port) in finding.message
 
 
 async def test_no_answer():

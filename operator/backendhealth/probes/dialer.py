@@ -101,8 +101,10 @@ class Dialer:
         try:
             address = sock.getpeername()[:2]  # fails when the other side has reset it already
             reader, writer = await self._streams(sock, host, port, trace, tls)
-        except BaseException:
+        except BaseException as error:
             sock.close()
+            if isinstance(error, OSError) and not hasattr(error, "target"):
+                _about(error, host_port(host, port))
             raise
         return Connection(reader, writer, address, peer_not_after(writer))
 
