@@ -15,7 +15,6 @@ import asyncio
 import contextlib
 import datetime as dt
 import select
-import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -23,7 +22,7 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
 from backendhealth.core.reasons import Reason
-from backendhealth.probes.dialer import Dialer
+from backendhealth.probes.dialer import Dialer, over_tls, peer_not_after
 from backendhealth.probes.exchange import ProbeError
 from backendhealth.probes.secrets import TlsMaterial
 from backendhealth.probes.trace import Trace
@@ -66,20 +65,14 @@ class DialerConnector(aiohttp.BaseConnector):
             if tls is None:
                 _, plain = await self._loop.create_connection(self._factory, sock=sock)
                 return plain
-            with self.trace.step("tls"), _naming(f"{host}:{port} in the TLS handshake"):
-                transport, protocol = await self._loop.create_connection(
-                    self._factory, sock=sock, ssl=tls.context, server_hostname=tls.server_name or host
-                )
+            transport, protocol = await over_tls(self._factory, sock, (host, port), self.trace, tls)
         except BaseException:
             sock.close()
             raise
-        self._remember_end(transport.get_extra_info("peercert"))
-        return protocol
-
-    def _remember_end(self, certificate: Any) -> None:
-        if certificate:
-            end = dt.datetime.fromtimestamp(ssl.cert_time_to_seconds(certificate["notAfter"]), dt.UTC)
+        end = peer_not_after(transport)
+        if end is not None:
             self.not_after = min(end, self.not_after or end)
+        return protocol
 
 
 def _has_news(transport: asyncio.BaseTransport | None) -> bool:
@@ -90,16 +83,6 @@ def _has_news(transport: asyncio.BaseTransport | None) -> bool:
     poll = select.poll()
     poll.register(sock.fileno(), select.POLLIN)  # errors and hang-ups are always reported
     return bool(poll.poll(0))
-
-
-@contextlib.contextmanager
-def _naming(target: str) -> Iterator[None]:
-    """Broken connections carry what they were about, for the message."""
-    try:
-        yield
-    except ConnectionError as error:
-        error.target = target  # type: ignore[attr-defined]
-        raise
 
 
 def open_session(connector: DialerConnector, *, auto_decompress: bool = True) -> aiohttp.ClientSession:

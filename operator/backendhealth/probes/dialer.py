@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import aiohappyeyeballs
 
@@ -32,6 +33,8 @@ HAPPY_EYEBALLS_DELAY = 0.25  # seconds before the next address is tried beside t
 MAX_LOOKUPS = 16
 """Threads that look names up at the same time; other names wait, under their own attempt's deadline."""
 STREAM_LIMIT = 1 << 20  # bytes a reader buffers before it stops reading
+
+_Protocol = TypeVar("_Protocol", bound=asyncio.BaseProtocol)
 
 Place = tuple[str, int]
 
@@ -100,7 +103,7 @@ class Dialer:
         sock = await self.connect(host, port, trace)
         try:
             address = sock.getpeername()[:2]  # fails when the other side has reset it already
-            reader, writer = await self._streams(sock, host, port, trace, tls)
+            reader, writer = await self._streams(sock, (host, port), trace, tls)
         except BaseException as error:
             sock.close()
             if isinstance(error, OSError) and not hasattr(error, "target"):
@@ -109,21 +112,16 @@ class Dialer:
         return Connection(reader, writer, address, peer_not_after(writer))
 
     async def _streams(
-        self, sock: socket.socket, host: str, port: int, trace: Trace, tls: TlsMaterial | None
+        self, sock: socket.socket, place: Place, trace: Trace, tls: TlsMaterial | None
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit=STREAM_LIMIT)
+        protocol = asyncio.StreamReaderProtocol(reader)
         if tls is None:
-            return await asyncio.open_connection(sock=sock, limit=STREAM_LIMIT)
-        with trace.step("tls"):
-            try:
-                streams = await asyncio.open_connection(
-                    sock=sock, limit=STREAM_LIMIT, ssl=tls.context, server_hostname=tls.server_name or host
-                )
-            except ConnectionError as error:
-                raise _about(error, f"{host_port(host, port)} in the TLS handshake") from None
-        # A TLS 1.3 server refuses a client's certificate after the handshake. A write into its reset would lose what it
-        # says, so let the loop read that first.
-        await asyncio.sleep(0)
-        return streams
+            transport, _ = await loop.create_connection(lambda: protocol, sock=sock)
+        else:
+            transport, _ = await over_tls(lambda: protocol, sock, place, trace, tls)
+        return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
     async def _look_up(self, host: str, port: int) -> list[AddrInfo]:
         """Look up in a daemon thread, once for all who ask meanwhile: a hung resolver holds neither us nor our end."""
@@ -163,6 +161,23 @@ class Dialer:
         else:
             future.set_result(result)
         self._start_lookups()
+
+
+async def over_tls(
+    factory: Callable[[], _Protocol], sock: socket.socket, place: Place, trace: Trace, tls: TlsMaterial
+) -> tuple[asyncio.Transport, _Protocol]:
+    """A TLS session with the host of `place` on a connected socket, spoken by the protocol that `factory` makes."""
+    with trace.step("tls"):
+        try:
+            session = await asyncio.get_running_loop().create_connection(
+                factory, sock=sock, ssl=tls.context, server_hostname=tls.server_name or place[0]
+            )
+        except ConnectionError as error:
+            raise _about(error, f"{host_port(*place)} in the TLS handshake") from None
+    # A TLS 1.3 server refuses a client's certificate after the handshake. A write into its reset would lose what it
+    # says, so let the loop read that first.
+    await asyncio.sleep(0)
+    return session
 
 
 def _literal(host: str, port: int) -> list[AddrInfo] | None:
