@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import jsonpath
-import re2
 from jsonpath.filter import BaseExpression, FilterQuery, RootFilterQuery
 from jsonpath.function_extensions import Match, Search
 from jsonpath.selectors import Filter
+
+from backendhealth.core.patterns import PatternError, compiled
 
 MAX_VISITS = 50_000
 """Nodes that one evaluation visits at most."""
@@ -102,11 +103,9 @@ class _CountedNode(jsonpath.JSONPathMatch):
 
 def _re2_or_none(pattern: str) -> Any:
     """RFC 9535: a function with an expression that is not one selects nothing."""
-    options = re2.Options()
-    options.log_errors = False
     try:
-        return re2.compile(pattern, options)
-    except re2.error:
+        return compiled(pattern)
+    except PatternError:
         return None
 
 

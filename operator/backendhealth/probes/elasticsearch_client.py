@@ -33,7 +33,7 @@ from backendhealth.probes.elasticsearch_answers import Error, Info, read_error
 from backendhealth.probes.endpoint import host_port
 from backendhealth.probes.exchange import ProbeError
 from backendhealth.probes.registry import Context
-from backendhealth.probes.secrets import Credentials, load_credentials, load_tls
+from backendhealth.probes.secrets import Credentials, load_credentials, load_tls, redacted
 from backendhealth.probes.trace import Trace
 
 MAX_ANSWER = 8 << 20  # bytes; health and blocks of ten thousand indices fit
@@ -108,10 +108,7 @@ class Endpoint:
 
     def quote(self, text: object) -> str:
         """The server's own words for a message: one line, cut, without what we sent as a secret."""
-        words = str(text)
-        for secret in self._secrets:
-            words = words.replace(secret, "***")
-        return clip(words, MAX_QUOTE)
+        return clip(redacted(str(text), self._secrets), MAX_QUOTE)
 
     def _new_client(self, headers: Mapping[str, str]) -> es.AsyncElasticsearch:
         node = NodeConfig(self._scheme, self._host, self._port, path_prefix=self._prefix)

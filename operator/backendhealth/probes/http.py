@@ -25,9 +25,9 @@ from backendhealth.probes.certificates import check_expiry
 from backendhealth.probes.endpoint import about_endpoint, host_port
 from backendhealth.probes.exchange import ProbeError
 from backendhealth.probes.http_expect import MAX_BODY, Answer, Expectation
-from backendhealth.probes.matching import excerpt, redacted
+from backendhealth.probes.matching import excerpt
 from backendhealth.probes.registry import Context
-from backendhealth.probes.secrets import TlsMaterial, load_credentials, load_tls
+from backendhealth.probes.secrets import TlsMaterial, load_credentials, load_tls, redacted
 from backendhealth.probes.trace import Trace
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})

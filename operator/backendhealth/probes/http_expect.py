@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from backendhealth.core.patterns import Pattern, compiled
 from backendhealth.core.reasons import Reason
 from backendhealth.core.spec.generic import HttpExpect, HttpExpectedHeader, HttpExpectedJson
 from backendhealth.probes.exchange import ProbeError
-from backendhealth.probes.matching import Pattern, compiled, excerpt
+from backendhealth.probes.matching import excerpt
 
 if TYPE_CHECKING:
     from backendhealth.core.json_path import JsonPath

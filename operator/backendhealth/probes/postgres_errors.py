@@ -10,8 +10,8 @@ import asyncpg
 
 from backendhealth.core.reasons import Reason
 from backendhealth.probes.exchange import ProbeError
-from backendhealth.probes.matching import redacted
 from backendhealth.probes.postgres_wire import MALFORMED, NONSENSE, FrameGuard, not_postgres
+from backendhealth.probes.secrets import redacted
 
 _BY_STATE: dict[str, tuple[Reason, str]] = {
     "28P01": (Reason.AUTHENTICATION_FAILED, "the server refuses the user or the password"),

@@ -20,7 +20,7 @@ from backendhealth.core.spec.common import Auth, Tls
 from backendhealth.probes.dialer import Connection, Dialer
 from backendhealth.probes.endpoint import host_port
 from backendhealth.probes.exchange import ProbeError, classify
-from backendhealth.probes.secrets import Secrets, load_credentials, load_tls
+from backendhealth.probes.secrets import Secrets, load_credentials, load_tls, redacted
 from backendhealth.probes.trace import Trace
 
 MAX_REPLY_BYTES = 1 << 20
@@ -218,8 +218,7 @@ class Link(RedisConnection):
         if error.status_code is None and not isinstance(error, redis_errors.ResponseError):
             raise self._broken(error)
         code, rest = (error.status_code, text) if error.status_code else text.partition(" ")[::2]
-        if self._secret_text:
-            rest = rest.replace(self._secret_text, "***")
+        rest = redacted(rest, [self._secret_text])
         reply = ErrorReply(clip(code, 32), clip(rest, 200))
         if "max number of clients" in rest:
             raise ProbeError(

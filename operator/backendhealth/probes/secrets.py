@@ -6,7 +6,7 @@ import functools
 import os
 import ssl
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +45,13 @@ class TlsMaterial:
     ca: bytes | None = field(repr=False, default=None)
     cert: bytes | None = field(repr=False, default=None)
     key: bytes | None = field(repr=False, default=None)
+
+
+def redacted(text: str, secrets: Iterable[str]) -> str:
+    """`text` without any of `secrets`."""
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        text = text.replace(secret, "•••")
+    return text
 
 
 async def load_credentials(secrets: Secrets, auth: Auth | None, *, need: tuple[str, ...] = ()) -> Credentials | None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 
 from backendhealth.core.observation import Finding
+from backendhealth.core.patterns import Pattern, compiled
 from backendhealth.core.reasons import Reason
 from backendhealth.core.spec.generic import TcpProbe
 from backendhealth.probes.certificates import check_expiry
 from backendhealth.probes.dialer import Connection
 from backendhealth.probes.endpoint import about_endpoint, host_port, margin
 from backendhealth.probes.exchange import ProbeError
-from backendhealth.probes.matching import Pattern, compiled, excerpt
+from backendhealth.probes.matching import excerpt
 from backendhealth.probes.registry import Context
 from backendhealth.probes.secrets import load_tls
 from backendhealth.probes.trace import Trace

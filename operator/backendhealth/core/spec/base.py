@@ -190,13 +190,11 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 def _checked_regex(value: str) -> str:
-    import re2  # noqa: PLC0415 - only specs with an expression pay for it
+    from backendhealth.core import patterns  # noqa: PLC0415 - only specs with an expression pay for it
 
-    options = re2.Options()
-    options.log_errors = False
     try:
-        re2.compile(value, options)
-    except re2.error as error:
+        patterns.compiled(value)
+    except patterns.PatternError as error:
         detail = error.args[0].decode(errors="replace") if error.args else "syntax"
         raise PydanticCustomError("regex", "not an RE2 expression: {detail}", {"detail": detail}) from None
     return value
