@@ -1,0 +1,205 @@
+"""JSON requests to the API server: one deadline over each, no retries of their own, two kinds of failure."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from http import HTTPStatus
+from typing import Any, Self
+
+import aiohttp
+from kubernetes.aio import client, config
+
+Json = dict[str, Any]
+Query = Mapping[str, str]
+REQUEST_TIMEOUT = 10.0
+"""Seconds."""
+PAGE = 500
+"""Objects in one answer to a list."""
+_MAX_LINE = 8 << 20  # bytes of one event of a watch; etcd holds no object that is larger than 1.5 MiB
+
+Observe = Callable[[str, str, int], None]
+"""Told of each request: its method, what it was about (`leases`, `backendhealths/status`), the status; 0: no answer."""
+
+
+class ApiError(Exception):
+    """The API server said no. `reason` is its CamelCase word (Conflict, Forbidden, …), `message` its sentence."""
+
+    def __init__(self, status: int, reason: str, message: str, retry_after: float = 0.0) -> None:
+        super().__init__(f"{status} {reason}: {message}")
+        self.status = status
+        self.reason = reason
+        self.message = message
+        self.retry_after = retry_after
+        """Seconds that the server asks to wait; 0 when it does not."""
+
+
+class ApiUnavailable(Exception):  # noqa: N818 - what is said of a server
+    """No answer: it can't be reached, broke the connection off or let the deadline pass. Unknown whether it acted."""
+
+
+class NoCluster(Exception):  # noqa: N818 - what is said of us
+    """No usable kubeconfig, and not in a pod; the message says what was tried."""
+
+
+class Api:
+    """The API server as one identity. Close it after use, or use it as a context."""
+
+    def __init__(self, configuration: client.Configuration, observe: Observe | None = None) -> None:
+        configuration.retries = None  # who calls knows what may be repeated
+        self._client: Any = client.ApiClient(configuration)
+        self._observe = observe or (lambda _method, _about, _status: None)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def host(self) -> str:
+        """URL of the API server."""
+        host: str = self._client.configuration.host
+        return host
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.close()
+
+    async def request(  # noqa: PLR0913 - an HTTP request has that many parts
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        headers: Mapping[str, str] | None = None,
+        timeout: float = REQUEST_TIMEOUT,
+    ) -> Json:
+        """The answer's object; `headers` may impersonate. Raises ApiError or ApiUnavailable."""
+        about = resource_of(path)
+        try:
+            async with asyncio.timeout(timeout):
+                response = await self._send(method, path, query, body, content_type, headers, timeout)
+                text = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._observe(method, about, 0)
+            raise ApiUnavailable(f"the API server at {self.host} does not answer: {_told(error)}") from None
+        self._observe(method, about, response.status)
+        return _answer(response, text)
+
+    async def list(self, path: str, query: Query | None = None) -> tuple[list[Json], str]:
+        """All objects below `path`, read in pages, and the list's resourceVersion. Raises as `request` does."""
+        items: list[Json] = []
+        token = ""
+        while True:
+            paging = {"limit": str(PAGE)} | ({"continue": token} if token else {})
+            page = await self.request("GET", path, query={**(query or {}), **paging})
+            items += page.get("items") or []
+            token = page["metadata"].get("continue") or ""
+            if not token:
+                return items, page["metadata"]["resourceVersion"]
+
+    async def watch(self, path: str, query: Query, *, idle: float) -> AsyncIterator[Json]:
+        """Events of a watch as they come, until the server ends it.
+
+        `query` holds the resourceVersion. Silence of more than `idle` seconds ends it with ApiUnavailable: ask for
+        bookmarks, or for an end (`timeoutSeconds`) that comes sooner. An event of type ERROR raises ApiError (410:
+        list again).
+        """
+        about = resource_of(path)
+        options = {"watch": "true", "allowWatchBookmarks": "true", **query}
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT):
+                timeout = aiohttp.ClientTimeout(total=None, sock_read=idle)
+                response = await self._send("GET", path, options, None, "application/json", None, timeout)
+                self._observe("WATCH", about, response.status)
+                if response.status != HTTPStatus.OK:
+                    _answer(response, await response.read())
+            async for line in _lines(response):
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    raise _refusal(event["object"], event["object"].get("code", 0))
+                yield event
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._observe("WATCH", about, 0)
+            raise ApiUnavailable(f"the watch of {about} broke off: {_told(error)}") from None
+
+    async def _send(  # noqa: PLR0913, PLR0917
+        self,
+        method: str,
+        path: str,
+        query: Query | None,
+        body: Any,
+        content_type: str,
+        headers: Mapping[str, str] | None,
+        timeout: Any,
+    ) -> aiohttp.ClientResponse:
+        sent = {"Content-Type": content_type, "Accept": "application/json", **(headers or {})}
+        parameters = await self._client.param_serialize(
+            method, path, query_params=list((query or {}).items()), header_params=sent, auth_settings=["BearerToken"]
+        )
+        _, url, sent, *_ = parameters
+        answer = await self._client.rest_client.request(method, url, headers=sent, body=body, _request_timeout=timeout)
+        response: aiohttp.ClientResponse = answer.response
+        return response
+
+
+async def connect(kubeconfig: str | None, context: str | None, observe: Observe | None = None) -> Api:
+    """The API server of a kubeconfig, else of the pod we run in. Raises NoCluster."""
+    configuration = client.Configuration()
+    load: Any = config.load_kube_config
+    load_from_pod: Any = config.load_incluster_config
+    try:
+        if kubeconfig or not os.environ.get("KUBERNETES_SERVICE_HOST"):
+            await load(kubeconfig or None, context=context, client_configuration=configuration)
+        else:
+            load_from_pod(configuration)
+    except (config.ConfigException, OSError, ValueError) as error:
+        told = f"{kubeconfig} is not a usable kubeconfig" if kubeconfig else "no kubeconfig, and not in a pod"
+        raise NoCluster(f"{told}: {error}") from None
+    return Api(configuration, observe)
+
+
+def resource_of(path: str) -> str:
+    """`backendhealths/status` of `/apis/backendhealth.dev/v1alpha1/namespaces/a/backendhealths/b/status`."""
+    parts = path.strip("/").split("/")
+    parts = parts[3:] if parts[0] == "apis" else parts[2:]
+    if len(parts) > 2 and parts[0] == "namespaces":
+        parts = parts[2:]
+    return "/".join(parts[::2]) or "api"
+
+
+async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    kept = b""
+    async for chunk in response.content.iter_any():
+        *lines, kept = (kept + chunk).split(b"\n")
+        for line in lines:
+            if line.strip():
+                yield line
+        if len(kept) > _MAX_LINE:
+            raise aiohttp.ClientPayloadError("an event of the watch is too long")
+
+
+def _answer(response: aiohttp.ClientResponse, text: bytes) -> Json:
+    try:
+        told = json.loads(text) if text else {}
+    except ValueError:
+        told = {}
+    told = told if isinstance(told, dict) else {}
+    if response.status >= HTTPStatus.BAD_REQUEST:
+        wait = response.headers.get("Retry-After", "")
+        raise _refusal(told, response.status, float(wait) if wait.isdecimal() else 0.0)
+    return told
+
+
+def _refusal(told: Json, status: int, retry_after: float = 0.0) -> ApiError:
+    phrase = HTTPStatus(status).phrase if status in list(HTTPStatus) else "unknown status"
+    return ApiError(status, told.get("reason") or phrase.replace(" ", ""), told.get("message") or phrase, retry_after)
+
+
+def _told(error: BaseException) -> str:
+    return "the deadline passed" if isinstance(error, TimeoutError) else f"{type(error).__name__} {error}".strip()
