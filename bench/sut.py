@@ -15,7 +15,7 @@ from backendhealth.core.spec.backendhealth import API_VERSION, KIND, BackendHeal
 from backendhealth.core.spec.status import BackendHealthStatus
 from backendhealth.core.verdict import Verdict
 from backendhealth.engine.engine import Engine
-from backendhealth.engine.ports import OpenProber
+from backendhealth.engine.ports import OpenProber, Signal
 from backendhealth.probes.dialer import Dialer
 from backendhealth.probes.prober import Prober
 from backendhealth.probes.registry import Context, build
@@ -59,7 +59,7 @@ def opener(kind: str, secret: Mapping[str, str]) -> OpenProber:
     """Wired as the command line does it."""
     context = Context(Dialer(), Secrets(secret))
 
-    def open_prober(_: str, probe: Probe) -> Prober:
+    def open_prober(_: BackendHealth, probe: Probe, __: Signal) -> Prober:
         return Prober(NoExchange() if kind == "nothing" else build(probe, context))
 
     return open_prober

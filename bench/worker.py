@@ -13,7 +13,6 @@ from typing import Any
 
 from backendhealth.core.observation import Finding
 from backendhealth.core.reasons import Reason
-from backendhealth.core.spec.backendhealth import Probe
 from backendhealth.engine.ports import Prober
 from bench.floors import FLOORS, Loop
 from bench.sut import CONNECT_SECONDS, INTERVAL, BenchFailed, Running, fleet, opener
@@ -104,7 +103,7 @@ async def lateness(task: Task) -> dict[str, Any]:
     late: list[float] = []
     opened = 0
 
-    def open_prober(_: str, __: Probe) -> Prober:  # asked in the order of the fleet, when each is applied
+    def open_prober(*_: object) -> Prober:  # asked in the order of the fleet, when each is applied
         nonlocal opened
         due = asyncio.get_running_loop().time() + opened * INTERVAL / count
         opened += 1

@@ -18,7 +18,7 @@ from backendhealth.core.reasons import REASONS, Reason
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 # made by the engine or by the user's own wish: no detection that could be turned off
-NOT_DETECTED = {Reason.PROBE_SUCCEEDED, Reason.PENDING, Reason.SUSPENDED}
+NOT_DETECTED = {Reason.PROBE_SUCCEEDED, Reason.PENDING, Reason.SUSPENDED, Reason.INVALID_SPEC}
 
 
 def tracked(*endings: str) -> list[Path]:

@@ -10,6 +10,7 @@ from backendhealth.core.observation import Finding, Observation
 from backendhealth.core.spec.backendhealth import BackendHealth, Probe
 from backendhealth.core.spec.status import BackendHealthStatus
 from backendhealth.engine.engine import Engine
+from backendhealth.engine.ports import Signal
 from tests.unit.support import GOOD, probe, resource
 
 EPOCH = 1_800_000_000.0
@@ -19,8 +20,8 @@ KEY = ("default/demo", "a")
 class Scripted:
     """A prober that takes `took` seconds for an attempt and answers with `finding`."""
 
-    def __init__(self, namespace: str, declared: Probe) -> None:
-        self.namespace, self.declared = namespace, declared
+    def __init__(self, of: BackendHealth, declared: Probe, signal: Signal) -> None:
+        self.namespace, self.declared, self.signal = of.metadata.namespace, declared, signal
         self.began: list[float] = []
         self.under_way = self.most_at_once = self.cancelled = self.closed = 0
         self.timeouts: set[float] = set()
@@ -73,8 +74,8 @@ class Rig:
     def now(self) -> float:
         return self.loop.time()  # fake: 0 when a test begins
 
-    def open(self, namespace: str, declared: Probe) -> Scripted:
-        self.opened.append(Scripted(namespace, declared))
+    def open(self, of: BackendHealth, declared: Probe, signal: Signal) -> Scripted:
+        self.opened.append(Scripted(of, declared, signal))
         self.prepare(self.opened[-1])
         return self.opened[-1]
 

@@ -8,6 +8,7 @@ import pytest
 
 from backendhealth.core.observation import Finding
 from backendhealth.core.spec.backendhealth import BackendHealth, Probe
+from backendhealth.engine.ports import Signal
 from tests.unit.rig import EPOCH, Rig, Scripted, one
 from tests.unit.support import GOOD, REFUSED, probe, resource
 
@@ -120,8 +121,8 @@ async def test_what_ends_slowly_holds_up_nothing_that_happens_meanwhile(rig: Rig
     """While one attempt takes its time to be cancelled, another ends, and the resource is changed once more."""
     running = asyncio.ensure_future(rig.engine.run())
 
-    def open_prober(namespace: str, declared: Probe) -> Scripted:
-        rig.opened.append(SlowToEnd(namespace, declared) if declared.name == "a" else Scripted(namespace, declared))
+    def open_prober(of: BackendHealth, declared: Probe, signal: Signal) -> Scripted:
+        rig.opened.append((SlowToEnd if declared.name == "a" else Scripted)(of, declared, signal))
         rig.opened[-1].took = 3
         return rig.opened[-1]
 

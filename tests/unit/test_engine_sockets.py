@@ -68,7 +68,7 @@ async def test_200_probes_cancelled_leave_no_socket_and_no_task(end: str):
         recorded: list[Observation] = []
         context = Context(Dialer(), MemorySecrets())
         engine = Engine(
-            open_prober=lambda _, declared: Prober(build(declared, context)),
+            open_prober=lambda _, declared, __: Prober(build(declared, context)),
             clock=time.time,
             sink=lambda *_: None,
             record=recorded.append,

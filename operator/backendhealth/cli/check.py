@@ -22,7 +22,7 @@ from backendhealth.core.observation import Observation
 from backendhealth.core.spec.backendhealth import BackendHealth, Probe
 from backendhealth.core.spec.status import BackendHealthStatus
 from backendhealth.engine.engine import Engine
-from backendhealth.engine.ports import OpenProber
+from backendhealth.engine.ports import OpenProber, Signal
 from backendhealth.probes.dialer import Dialer
 from backendhealth.probes.prober import Prober
 from backendhealth.probes.registry import Context, build
@@ -140,8 +140,8 @@ def _opener(args: argparse.Namespace, loaded: Loaded) -> OpenProber:
     sources = SecretSources(loaded.secrets, args.secrets, cluster)
     dialer = Dialer()
 
-    def open_prober(namespace: str, probe: Probe) -> Prober:
-        return Prober(build(probe, Context(dialer, sources.of(namespace))))
+    def open_prober(resource: BackendHealth, probe: Probe, _: Signal) -> Prober:
+        return Prober(build(probe, Context(dialer, sources.of(resource.metadata.namespace))))
 
     return open_prober
 

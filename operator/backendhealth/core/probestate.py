@@ -9,7 +9,9 @@ from backendhealth.core.reasons import Reason
 from backendhealth.core.verdict import Verdict
 
 NOT_PROBED = Finding(Reason.PENDING, "not probed often enough to tell")
-SUSPENDED = Finding(Reason.SUSPENDED, "probing is suspended by the spec")
+SUSPENDED = Finding(
+    Reason.SUSPENDED, "probing is suspended by spec.suspend or the annotation backendhealth.dev/suspended-until"
+)
 
 
 @dataclass(frozen=True, slots=True)

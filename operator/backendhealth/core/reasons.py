@@ -15,6 +15,7 @@ class Reason(StrEnum):
     # what we cannot tell: our own side
     PENDING = "Pending"
     SUSPENDED = "Suspended"
+    INVALID_SPEC = "InvalidSpec"
     BLIND = "Blind"
     INTERNAL_ERROR = "InternalError"
     RESOLVER_UNAVAILABLE = "ResolverUnavailable"
@@ -124,9 +125,16 @@ REASONS: dict[Reason, ReasonInfo] = {
     Reason.SUSPENDED: _Row(
         _N,
         "engine",
-        "Probing is switched off by `suspend: true`.",
-        "The field `suspend` of the resource or of the probe.",
-        "Remove `suspend` to go on.",
+        "Probing is switched off on purpose.",
+        "`suspend: true` in the resource or the probe, or the annotation `backendhealth.dev/suspended-until`.",
+        "Remove `suspend` or the annotation to go on; the annotation ends by itself.",
+    ),
+    Reason.INVALID_SPEC: _Row(
+        _N,
+        "operator",
+        "The resource can't be used as it stands: an older CRD has let it through, or the operator is the older one.",
+        "The same checks as `backendhealth lint`; the message names the fields.",
+        "Correct the fields that the message names; bring the CRDs and the operator to the same version.",
     ),
     Reason.BLIND: _Row(
         _N,

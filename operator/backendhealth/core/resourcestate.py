@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from backendhealth.core.annotations import Request
 from backendhealth.core.durations import human, seconds
 from backendhealth.core.flapping import Flaps, flap
 from backendhealth.core.observation import Finding, clip
@@ -49,6 +50,7 @@ class ResourceState:
     since: float
     incident_since: float | None = None
     history: tuple[Change, ...] = ()
+    request: Request = field(default_factory=Request)
 
     @property
     def verdict(self) -> Verdict:
@@ -60,7 +62,8 @@ class ResourceState:
         """Stable while the incident lasts; empty without one."""
         if self.incident_since is None:
             return ""
-        return hashlib.sha256(f"{self.resource.key}@{self.incident_since:.3f}".encode()).hexdigest()[:12]
+        # to the second, as a status tells it: the same after a restart
+        return hashlib.sha256(f"{self.resource.key}@{int(self.incident_since)}".encode()).hexdigest()[:12]
 
 
 def shown(state: ProbeState) -> tuple[Verdict, Finding]:

@@ -7,7 +7,9 @@ import functools
 from collections.abc import Sequence
 from itertools import islice
 
+from backendhealth.core.annotations import notice
 from backendhealth.core.observation import MAX_SUBJECTS, Finding, clip
+from backendhealth.core.reasons import Reason
 from backendhealth.core.resourcestate import ComponentState, ResourceState, shown
 from backendhealth.core.spec.backendhealth import condition_prefix
 from backendhealth.core.spec.status import (
@@ -38,11 +40,33 @@ def timestamp(at: float) -> str:
     return dt.datetime.fromtimestamp(at, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+class Conditions:
+    """Makes conditions at `now`; one whose status is as in `previous` keeps its lastTransitionTime."""
+
+    def __init__(self, previous: Sequence[Condition], generation: int, now: float) -> None:
+        self._before = {condition.type: condition for condition in previous}
+        self._generation = generation
+        self._now = now
+
+    def __call__(self, kind: str, status: ConditionStatus, reason: str, message: str) -> Condition:
+        """A condition, its message on one line and cut to its bound."""
+        old = self._before.get(kind)
+        return Condition(
+            type=kind,
+            status=status,
+            reason=reason,
+            message=clip(message),
+            last_transition_time=old.last_transition_time if old and old.status == status else timestamp(self._now),
+            observed_generation=self._generation,
+        )
+
+
 def status_of(state: ResourceState, previous: BackendHealthStatus | None, now: float) -> BackendHealthStatus:
     """The status at `now`; a condition whose status is as in `previous` keeps its lastTransitionTime."""
     causes = [(name, one) for name, one in state.components.items() if one.verdict is Verdict.UNHEALTHY]
     return BackendHealthStatus(
         observed_generation=state.resource.metadata.generation,
+        probe_requested_at=state.request.answered or None,
         summary=_summary(state, causes),
         conditions=_conditions(state, previous.conditions if previous else [], now),
         probes=_probes(state),
@@ -77,8 +101,9 @@ def _summary(state: ResourceState, causes: Sequence[tuple[str, ComponentState]])
             state=verdict, since=timestamp(state.since), message=f"all {len(leading)} components are healthy"
         )
     reasons = list(dict.fromkeys(one.finding.reason.value for _, one in leading))
+    suspended = all(one.finding.reason is Reason.SUSPENDED for _, one in leading)
     return Summary(
-        state=verdict,
+        state="Suspended" if suspended else verdict,
         root_cause=_listed([name for name, _ in causes]),
         reason=_listed(reasons),
         since=timestamp(state.since),
@@ -95,26 +120,14 @@ def _told(components: Sequence[tuple[str, ComponentState]]) -> str:
 
 
 def _conditions(state: ResourceState, previous: Sequence[Condition], now: float) -> list[Condition]:
-    before = {condition.type: condition for condition in previous}
-    generation = state.resource.metadata.generation
-
-    def condition(kind: str, status: ConditionStatus, reason: str, message: str) -> Condition:
-        old = before.get(kind)
-        kept = old is not None and old.status == status
-        return Condition(
-            type=kind,
-            status=status,
-            reason=reason,
-            message=clip(message),
-            last_transition_time=old.last_transition_time if kept and old else timestamp(now),
-            observed_generation=generation,
-        )
-
+    condition = Conditions(previous, state.resource.metadata.generation, now)
     verdict = state.verdict
     worst = [(name, one) for name, one in state.components.items() if one.verdict is verdict]
     message = "all components are healthy" if verdict is Verdict.HEALTHY else _told(worst)
+    accepted = f"{len(state.probes)} probes are accepted"
+    about = notice(state.resource.metadata.annotations)
     conditions = [
-        condition("Ready", "True", "Probing", f"{len(state.probes)} probes are accepted"),
+        condition("Ready", "True", "Probing", f"{accepted}; {about}" if about else accepted),
         condition("Healthy", _STATUS[verdict], worst[0][1].finding.reason, message),
     ]
     conditions += [
@@ -124,6 +137,9 @@ def _conditions(state: ResourceState, previous: Sequence[Condition], now: float)
     degraded = [(name, one) for name, one in state.components.items() if one.verdict is Verdict.DEGRADED]
     if degraded:
         conditions.append(condition("Degraded", "True", degraded[0][1].finding.reason, _told(degraded)))
+    pending = [name for name, one in state.probes.items() if one.finding.reason is Reason.PENDING]
+    if pending:
+        conditions.append(condition("Reconciling", "True", Reason.PENDING, f"not decided yet: {_listed(pending)}"))
     return conditions
 
 

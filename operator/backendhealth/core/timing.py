@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from backendhealth.core.durations import seconds
@@ -48,3 +49,10 @@ def timing_of(spec: BackendHealthSpec, probe: Probe) -> ProbeTiming:
             probe.success_threshold or spec.success_threshold or DEFAULT_SUCCESS_THRESHOLD,
         ),
     )
+
+
+def first_attempt(timing: ProbeTiming, key: str, *, spread: bool) -> float:
+    """Seconds until a probe's first attempt; `spread`: over its interval, at each start at the same place for a key."""
+    if not spread:
+        return timing.initial_delay
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:6]) / (1 << 48) * timing.interval

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from backendhealth.core.annotations import probe_requested_at, suspended_until
 from backendhealth.core.observation import Observation
 from backendhealth.core.probestate import NOBODY, ProbeState, Thresholds, initial, observe
 from backendhealth.core.resourcestate import ResourceState, initial_state, renewed, shown, update
+from backendhealth.core.restoring import restored_state
 from backendhealth.core.spec.backendhealth import BackendHealth
 from backendhealth.core.spec.hosts import hosts_of
 from backendhealth.core.spec.status import BackendHealthStatus
@@ -57,42 +59,47 @@ class Cycle:
         """Whether the probe's last attempt left its verdict open."""
         return self._held[key[0]].state.probes[key[1]].deciding
 
-    def apply(self, resource: BackendHealth, now: float) -> set[str]:
-        """Take a new or changed resource; answers with the names of the probes that start afresh."""
+    def requested(self, key: str) -> list[ProbeKey]:
+        """The probes that are asked by annotation for an attempt at once, and have not made one since."""
+        return [(key, name) for name in sorted(self._held[key].state.request.unanswered)]
+
+    def apply(self, resource: BackendHealth, now: float, restored: BackendHealthStatus | None = None) -> set[str]:
+        """Take a new or changed resource; answers with the names of the probes that start afresh.
+
+        `restored` is the status that was written of a resource before it was known here.
+        """
         old = self._held.get(resource.key)
         fresh = set()
         probes: dict[str, ProbeState] = {}
         timing = {probe.name: timing_of(resource.spec, probe) for probe in resource.spec.probes}
+        if (suspended_until(resource.metadata.annotations) or 0) > now:
+            timing = {name: replace(one, suspended=True) for name, one in timing.items()}
         before = {p.name: p for p in old.state.resource.spec.probes} if old else {}
         for probe in resource.spec.probes:
             if old and before.get(probe.name) == probe and old.timing[probe.name] == timing[probe.name]:
                 probes[probe.name] = old.state.probes[probe.name]
                 continue
-            key, suspended = (resource.key, probe.name), timing[probe.name].suspended
+            key = (resource.key, probe.name)
             fresh.add(probe.name)
-            probes[probe.name] = initial(now, suspended=suspended)
+            probes[probe.name] = initial(now, suspended=timing[probe.name].suspended)
             self._hearing.forget(key)
-            if not suspended:
+            if not timing[probe.name].suspended:
                 self._hearing.expect(key, hosts_of(probe.target))
         for name in before.keys() - probes.keys():
             self._hearing.forget((resource.key, name))
-        self._take(resource, probes, timing, now, old)
-        return fresh
-
-    def _take(
-        self,
-        resource: BackendHealth,
-        probes: dict[str, ProbeState],
-        timing: dict[str, ProbeTiming],
-        now: float,
-        old: _Held | None,
-    ) -> None:
-        state = renewed(old.state, resource, probes, now) if old else initial_state(resource, probes, now)
-        status = status_of(state, old.status if old else None, now)
+        suspended = frozenset(name for name, one in timing.items() if one.suspended)
+        if old is None and restored is not None:
+            state = restored_state(resource, restored, now, suspended)
+        else:
+            state = renewed(old.state, resource, probes, now) if old else initial_state(resource, probes, now)
+        wanted = probe_requested_at(resource.metadata.annotations)
+        state = replace(state, request=state.request.asked(wanted, frozenset(timing) - suspended, now))
+        status = status_of(state, old.status if old else restored, now)
         components = {probe.name: probe.component_name for probe in resource.spec.probes}
         self._held[resource.key] = _Held(state, status, timing, components)
         if old is None or status != old.status:
             self._sink(resource, status)
+        return fresh
 
     def remove(self, key: str) -> None:
         """Forget a resource."""
@@ -118,8 +125,11 @@ class Cycle:
             self._hearing.believe(key, after)
             held.state = replace(held.state, probes={**held.state.probes, key[1]: after})
         flaps = held.state.components[held.components[seen.probe]].flaps.changes
+        request = held.state.request.attempted(seen.probe, seen.started)
+        answered = request is not held.state.request and not request.unanswered
+        held.state = replace(held.state, request=request) if request is not held.state.request else held.state
         # once, a doubt is told only if it is still there in the end
-        if (flaps or _differs(before, after)) and not (self._once and after.doubted):
+        if (flaps or answered or _differs(before, after)) and not (self._once and after.doubted):
             self._tell(held, seen.probe, now)
         return self._hearing.to_ask(key, seen, after)
 

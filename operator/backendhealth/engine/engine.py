@@ -10,6 +10,7 @@ from typing import cast
 from backendhealth.core.observation import Finding, Observation
 from backendhealth.core.spec.backendhealth import BackendHealth
 from backendhealth.core.spec.status import BackendHealthStatus
+from backendhealth.core.timing import first_attempt
 from backendhealth.engine.cycle import Cycle
 from backendhealth.engine.exchanges import Exchanges, Shared, end
 from backendhealth.engine.hearing import ProbeKey
@@ -31,7 +32,7 @@ class Engine:
     ) -> None:
         self._clock = clock
         self._cycle = Cycle(sink, once=once)
-        self._exchanges = Exchanges(open_prober)
+        self._exchanges = Exchanges(open_prober, self._signalled)
         self._scheduler = Scheduler(self._start)
         self._record = record
         self._once = once
@@ -47,9 +48,15 @@ class Engine:
         """The present status of a resource."""
         return self._cycle.status(key)
 
-    async def apply(self, resource: BackendHealth) -> None:
-        """Take a new or changed resource; only the probes that changed start afresh."""
-        fresh = self._cycle.apply(resource, self._clock())
+    async def apply(
+        self, resource: BackendHealth, *, restored: BackendHealthStatus | None = None, spread: bool = False
+    ) -> None:
+        """Take a new or changed resource; only the probes that changed start afresh.
+
+        `restored` is what was believed of a resource before we knew it: that stands until a probe says otherwise.
+        `spread`: it is one of many that come at once, so the first attempts are spread over their intervals.
+        """
+        fresh = self._cycle.apply(resource, self._clock(), restored)
         stay = {probe.name for probe in resource.spec.probes} - fresh
         # all changes before the first await: nothing that happens meanwhile finds half of them
         ended = self._let_go([key for key in self._due if key[0] == resource.key and key[1] not in stay])
@@ -58,8 +65,10 @@ class Engine:
             key = (resource.key, probe.name)
             timing = self._cycle.timing(key)
             if probe.name in fresh and not timing.suspended:
-                self._exchanges.acquire(key, resource.metadata.namespace, probe, timing.timeout)
-                self._schedule(key, now + timing.initial_delay)
+                self._exchanges.acquire(resource, probe, timing.timeout)
+                self._schedule(key, now + first_attempt(timing, "/".join(key), spread=spread))
+        for key in self._cycle.requested(resource.key):
+            self.probe_now(key)
         await end(ended)
 
     async def remove(self, key: str) -> None:
@@ -71,6 +80,10 @@ class Engine:
         """Make the probe's next attempt at once; does nothing for one that is not scheduled."""
         if key in self._due and key not in self._exchanges.get(key).waiting:
             self._schedule(key, asyncio.get_running_loop().time())
+
+    def most_late(self) -> float:
+        """Seconds by which the most overdue attempt is late; 0 when none is."""
+        return self._scheduler.most_late()
 
     async def run_once(self) -> None:
         """One attempt of everything that is not suspended."""
@@ -105,6 +118,11 @@ class Engine:
         self._due[key] = at
         self._scheduler.schedule(key, at)
 
+    def _signalled(self, shared: Shared) -> None:
+        shared.again = bool(shared.waiting)
+        for key in shared.users:
+            self.probe_now(key)
+
     def _start(self, item: Hashable) -> None:
         key = cast("ProbeKey", item)
         shared = self._exchanges.get(key)
@@ -131,6 +149,10 @@ class Engine:
         waiting, shared.waiting = shared.waiting, {}
         for user in waiting:
             self._take(user, finding, started, at)
+        if shared.again:
+            shared.again = False
+            for user in waiting:
+                self.probe_now(user)
 
     def _take(self, key: ProbeKey, finding: Finding, started: float, at: float) -> None:
         resource = self._cycle.resource(key[0])

@@ -22,8 +22,10 @@ class Prober(Protocol):
         ...
 
 
-OpenProber = Callable[[str, Probe], Prober]
-"""A prober for a probe of a resource in a namespace; connects to nothing yet."""
+Signal = Callable[[], None]
+"""Says that something has changed: the next attempt is made at once."""
+OpenProber = Callable[[BackendHealth, Probe, Signal], Prober]
+"""A prober for a probe of a resource; connects to nothing yet."""
 WallClock = Callable[[], float]
 """Seconds since the epoch."""
 Sink = Callable[[BackendHealth, BackendHealthStatus], None]

@@ -42,6 +42,10 @@ class Scheduler:
         """Take `key` out of the queue."""
         self._due.pop(key, None)
 
+    def most_late(self) -> float:
+        """Seconds since the earliest time in the queue; 0 when that is to come. Late means that the loop is stuck."""
+        return max(0.0, asyncio.get_running_loop().time() - self._heap[0][0]) if self._heap else 0.0
+
     def close(self) -> None:
         """Run nothing more."""
         self._due.clear()

@@ -166,6 +166,13 @@ class BackendHealthSpec(Timing):
         description="The dependencies to probe.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
+    service_account_name: ObjectName | None = Field(
+        default=None,
+        description=(
+            "ServiceAccount of this namespace that reads the Secrets named here; the operator impersonates it."
+            " Needed as soon as a probe names a Secret."
+        ),
+    )
     flap_detection: FlapDetection | None = Field(default=None, description="When a component counts as flapping.")
     rules: ClassVar[tuple[Rule, ...]] = (
         *_TIMING_RULES,

@@ -99,10 +99,22 @@ class BackendHealthStatus(Model):
     """What the operator believes."""
 
     observed_generation: int = Field(description="Generation of the spec that this status speaks of.")
+    heartbeat_time: Timestamp | None = Field(
+        default=None, description="When this was last written: at each change, and now and then as a sign of life."
+    )
+    probe_requested_at: ShortText | None = Field(
+        default=None,
+        description=(
+            "The value of the annotation backendhealth.dev/probe-requested-at that was last answered: every probe has"
+            " made an attempt since."
+        ),
+    )
     summary: Summary | None = Field(default=None, description="Strings for the printed columns.")
     conditions: Annotated[list[Condition], Field(max_length=128)] = Field(
         default=[],
-        description="Ready, Healthy, one <Component>Healthy for each component; Degraded, Stalled only while true.",
+        description=(
+            "Ready, Healthy, one <Component>Healthy for each component; Degraded, Reconciling, Stalled only while true."
+        ),
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     probes: Annotated[list[ProbeStatus], Field(max_length=100)] = Field(

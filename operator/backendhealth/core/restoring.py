@@ -1,0 +1,125 @@
+"""What was believed before a restart, from the status that was written then."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from backendhealth.core.annotations import Request
+from backendhealth.core.flapping import Flaps
+from backendhealth.core.observation import Finding, SubjectFinding
+from backendhealth.core.probestate import ProbeState, initial
+from backendhealth.core.reasons import Reason
+from backendhealth.core.resourcestate import Change, ComponentState, ResourceState, renewed
+from backendhealth.core.spec.backendhealth import BackendHealth, FlapDetection, condition_prefix
+from backendhealth.core.spec.status import BackendHealthStatus, Condition, ProbeStatus
+from backendhealth.core.verdict import worst
+
+_NOT_BELIEFS = (Reason.PENDING, Reason.SUSPENDED)
+
+
+def written_status(raw: Any) -> BackendHealthStatus | None:
+    """The status of an object as it stands in the cluster; None when nobody has written one that we understand."""
+    if not isinstance(raw, Mapping) or not raw.get("summary"):
+        return None
+    try:  # fields that only a newer version knows are left out
+        return BackendHealthStatus.model_validate_json(json.dumps(raw), by_alias=True, extra="ignore")
+    except (ValidationError, TypeError):
+        return None
+
+
+def restored_state(
+    resource: BackendHealth, status: BackendHealthStatus, now: float, suspended: frozenset[str]
+) -> ResourceState:
+    """The belief that `status` tells, for the probes that are not among `suspended`; counters start again.
+
+    When the spec has changed since, verdicts start again, too: which probe has changed is not known. The incident,
+    the history and the times of what stays as it was go on.
+    """
+    current = status.observed_generation == resource.metadata.generation
+    rows = {row.name: row for row in status.probes}
+    probes = {}
+    for probe in resource.spec.probes:
+        belief = _probe(rows.get(probe.name)) if current and probe.name not in suspended else None
+        probes[probe.name] = belief or initial(now, suspended=probe.name in suspended)
+    history = tuple(
+        Change(_seconds(one.at), one.component, one.verdict, reason)
+        for one in status.history
+        if (reason := _reason(one.reason)) is not None
+    )
+    answered = status.probe_requested_at or ""
+    before = ResourceState(
+        resource=resource,
+        probes={},
+        components=_components(resource, status, now),
+        since=_seconds(status.summary.since) if status.summary and status.summary.since else now,
+        incident_since=_seconds(status.incident.since) if status.incident else None,
+        history=history,
+        request=Request(wanted=answered, answered=answered),
+    )
+    return renewed(before, resource, probes, now)
+
+
+def _probe(row: ProbeStatus | None) -> ProbeState | None:
+    reason = _reason(row.reason) if row else None
+    if row is None or reason is None or reason in _NOT_BELIEFS or reason.verdict is not row.verdict:
+        return None
+    subjects = tuple(
+        SubjectFinding(one.subject, told, one.message)
+        for one in row.subjects
+        if (told := _reason(one.reason)) is not None
+    )
+    return ProbeState(row.verdict, Finding(reason, row.message, subjects), _seconds(row.since))
+
+
+def _components(resource: BackendHealth, status: BackendHealthStatus, now: float) -> dict[str, ComponentState]:
+    conditions = {condition.type: condition for condition in status.conditions}
+    rows: dict[str, list[ProbeStatus]] = {}
+    for row in status.probes:
+        rows.setdefault(row.component, []).append(row)
+    limit = (resource.spec.flap_detection or FlapDetection()).changes
+    components = {}
+    for name, members in rows.items():
+        condition = conditions.get(f"{condition_prefix(name)}Healthy")
+        reason = _reason(condition.reason) if condition else None
+        if condition is None or reason is None:
+            continue
+        # how often it has changed within the window isn't known any more: it is held for one window from now
+        flaps = Flaps((now,) * (limit + 1), held=True) if reason is Reason.FLAPPING else Flaps()
+        components[name] = ComponentState(
+            reason.verdict,
+            Finding(reason, condition.message),
+            _since(status, name, condition),
+            flaps,
+            worst(row.verdict for row in members),
+        )
+    return components
+
+
+def _since(status: BackendHealthStatus, component: str, condition: Condition) -> float:
+    """When the component's verdict last changed: a condition's time does not move when Healthy becomes Degraded."""
+    for cause in status.diagnosis.root_causes if status.diagnosis else []:
+        if cause.component == component:
+            return _seconds(cause.since)
+    since = None
+    for change in status.history:  # newest first: back to where the verdict was another
+        if change.component == component:
+            if _reason(condition.reason) is None or change.verdict is not Reason(condition.reason).verdict:
+                break
+            since = change.at
+    return _seconds(since or condition.last_transition_time)
+
+
+def _reason(word: str) -> Reason | None:
+    with contextlib.suppress(ValueError):
+        return Reason(word)
+    return None  # a newer version's
+
+
+def _seconds(timestamp: str) -> float:
+    return dt.datetime.fromisoformat(timestamp).timestamp()
