@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import cast
 
 from backendhealth.core.observation import Finding, Observation
@@ -19,15 +19,19 @@ from backendhealth.engine.scheduler import Scheduler
 
 
 class Engine:
-    """The running engine. All methods are called from within the event loop."""
+    """The running engine. All methods are called from within the event loop.
 
-    def __init__(
+    `lateness` is told, for each attempt, by how many seconds it is made too late.
+    """
+
+    def __init__(  # noqa: PLR0913 - the ports
         self,
         *,
         open_prober: OpenProber,
         clock: WallClock,
         sink: Sink,
         record: Recorder | None = None,
+        lateness: Callable[[float], None] | None = None,
         once: bool = False,
     ) -> None:
         self._clock = clock
@@ -35,6 +39,7 @@ class Engine:
         self._exchanges = Exchanges(open_prober, self._signalled)
         self._scheduler = Scheduler(self._start)
         self._record = record
+        self._lateness = lateness
         self._once = once
         self._failed: asyncio.Future[None] | None = None
         self._due: dict[ProbeKey, float] = {}
@@ -127,6 +132,8 @@ class Engine:
         key = cast("ProbeKey", item)
         shared = self._exchanges.get(key)
         self._scheduler.cancel(key)
+        if self._lateness is not None:
+            self._lateness(max(0.0, asyncio.get_running_loop().time() - self._due[key]))
         shared.waiting[key] = None
         if shared.under_way is None or shared.under_way.done():
             shared.under_way = asyncio.get_running_loop().create_task(self._attempt(shared))

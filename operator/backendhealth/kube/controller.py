@@ -1,0 +1,210 @@
+"""From objects in the cluster to resources in the engine, and from their beliefs to what is written and told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from backendhealth.core.annotations import PROBE_REQUESTED_AT, SUSPENDED_UNTIL, suspended_until
+from backendhealth.core.restoring import written_status
+from backendhealth.core.spec.backendhealth import BackendHealth
+from backendhealth.core.spec.status import BackendHealthStatus
+from backendhealth.core.stalled import stalled_status
+from backendhealth.core.validate import validate
+from backendhealth.engine.engine import Engine
+from backendhealth.engine.ports import WallClock
+from backendhealth.kube.api import Json
+
+log = logging.getLogger(__name__)
+
+MAX_TIMER = 3600.0  # seconds; a clock that is stepped meanwhile is noticed by then
+
+
+class Listener(Protocol):
+    """Is told of each change of a status: the old one (None: nothing is known of it), and the new one."""
+
+    def __call__(self, ref: Json, old: BackendHealthStatus | None, new: BackendHealthStatus) -> None:
+        """`ref` is how Events refer to the object."""
+        ...
+
+
+class Writer(Protocol):
+    """Writes statuses."""
+
+    def seen(self, key: str, uid: str, resource_version: str, status: Json | None) -> None:
+        """The object as it stands in the cluster."""
+        ...
+
+    def put(self, key: str, status: BackendHealthStatus) -> None:
+        """The status to be written; the newest wins."""
+        ...
+
+    def forget(self, key: str) -> None:
+        """Write nothing more of it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """An object that we serve: what of it matters to us, and how Events refer to it."""
+
+    uid: str
+    generation: int
+    asked: tuple[str | None, ...]
+    """What is asked by annotation."""
+    ref: Json
+
+
+class Controller:
+    """Feeds the engine. `serves` says whether we may act in a namespace at this moment."""
+
+    def __init__(
+        self, *, writer: Writer, serves: Callable[[str], bool], clock: WallClock, listeners: Sequence[Listener]
+    ) -> None:
+        self._writer = writer
+        self._serves = serves
+        self._clock = clock
+        self._listeners = listeners
+        self._engine: Engine | None = None
+        self._known: dict[str, _Known] = {}
+        self._told: dict[str, BackendHealthStatus] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+
+    def drive(self, engine: Engine) -> None:
+        """The engine to feed; it must have `told` as its sink."""
+        self._engine = engine
+
+    @property
+    def served(self) -> dict[str, str]:
+        """UID by key of all objects that are served now."""
+        return {key: known.uid for key, known in self._known.items()}
+
+    def seen(self, raw: Json, *, listed: bool) -> None:
+        """Take an object as it stands in the cluster; `listed`: one of many that come at once."""
+        meta = raw["metadata"]
+        key = key_of(raw)
+        if not self._serves(meta["namespace"]):
+            return
+        if meta.get("deletionTimestamp"):
+            self.gone(key, meta["uid"])
+            return
+        known = self._known.get(key)
+        if known and known.uid != meta["uid"]:
+            self.gone(key, known.uid)
+            known = None
+        now = _known(raw)
+        if known and now.generation < known.generation:  # a late event; newer ones are on their way
+            return
+        self._writer.seen(key, meta["uid"], meta["resourceVersion"], raw.get("status"))
+        if known and (known.generation, known.asked) == (now.generation, now.asked):
+            return
+        self._known[key] = now
+        previous = self._told.get(key) or written_status(raw.get("status"))
+        if previous is not None and known is None:
+            self._told[key] = previous  # what was told before we came is not told again
+        self._take(raw, previous, new=known is None, listed=listed)
+
+    def gone(self, key: str, uid: str) -> None:
+        """The object was deleted; another one of its name is not meant."""
+        known = self._known.get(key)
+        if known and known.uid == uid:
+            self._drop(key)
+
+    def lost(self, served: Callable[[str], bool]) -> None:
+        """Stop everything in the namespaces that `served` does not hold for any more."""
+        for key in [key for key in self._known if not served(key.split("/", 1)[0])]:
+            self._drop(key)
+
+    def told(self, resource: BackendHealth, status: BackendHealthStatus) -> None:
+        """The engine's sink."""
+        if resource.key in self._known:  # else it was dropped meanwhile, and the engine is about to hear of it
+            self._tell(resource.key, status)
+
+    async def close(self) -> None:
+        """Wait for what is being ended."""
+        for timer in self._timers.values():
+            timer.cancel()
+        await asyncio.gather(*self._ending)
+
+    def _take(self, raw: Json, previous: BackendHealthStatus | None, *, new: bool, listed: bool) -> None:
+        key = key_of(raw)
+        resource, problems = validate({name: value for name, value in raw.items() if name != "status"})
+        self._arm(key, raw)
+        if resource is None:
+            if not new:
+                self._end(self._driven.remove(key))
+            generation = raw["metadata"].get("generation", 1)
+            self._tell(key, stalled_status(generation, problems, previous, self._clock()))
+            return
+        self._end(self._driven.apply(resource, restored=previous, spread=listed))
+
+    def _arm(self, key: str, raw: Json) -> None:
+        """Come back when a suspension by annotation ends."""
+        timer = self._timers.pop(key, None)
+        if timer:
+            timer.cancel()
+        until = suspended_until(raw["metadata"].get("annotations") or {})
+        left = 0.0 if until is None else until - self._clock()
+        if left > 0:
+            self._timers[key] = asyncio.get_running_loop().call_later(min(left, MAX_TIMER), self._resume, key, raw)
+
+    def _resume(self, key: str, raw: Json) -> None:
+        if key in self._known:
+            self._take(raw, self._told.get(key), new=False, listed=False)
+
+    def _drop(self, key: str) -> None:
+        del self._known[key]
+        self._told.pop(key, None)
+        timer = self._timers.pop(key, None)
+        if timer:
+            timer.cancel()
+        self._writer.forget(key)
+        self._end(self._driven.remove(key))
+
+    def _tell(self, key: str, status: BackendHealthStatus) -> None:
+        old = self._told.get(key)
+        self._told[key] = status
+        self._writer.put(key, status)
+        if status != old:
+            for listener in self._listeners:
+                listener(self._known[key].ref, old, status)
+
+    @property
+    def _driven(self) -> Engine:
+        if self._engine is None:
+            raise RuntimeError("no engine yet")
+        return self._engine
+
+    def _end(self, ending: Any) -> None:
+        # its changes are made before its first await: in the order of these calls, whatever takes long to be closed
+        task = asyncio.get_running_loop().create_task(ending)
+        self._ending.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._ending.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a resource could not be taken or dropped by our own fault", exc_info=task.exception())
+
+
+def key_of(raw: Mapping[str, Any]) -> str:
+    """`namespace/name`."""
+    return f"{raw['metadata']['namespace']}/{raw['metadata']['name']}"
+
+
+def _known(raw: Json) -> _Known:
+    meta = raw["metadata"]
+    annotations = meta.get("annotations") or {}
+    ref = {
+        "apiVersion": raw["apiVersion"],
+        "kind": raw["kind"],
+        "namespace": meta["namespace"],
+        "name": meta["name"],
+        "uid": meta["uid"],
+    }
+    asked = tuple(annotations.get(name) for name in (SUSPENDED_UNTIL, PROBE_REQUESTED_AT))
+    return _Known(meta["uid"], meta.get("generation", 1), asked, ref)
