@@ -23,6 +23,8 @@ from backendhealth.core.spec.backendhealth import GROUP, KIND, VERSION, BackendH
 from backendhealth.core.spec.status import BackendHealthStatus  # noqa: E402
 from backendhealth.core.structural import Schema, structural_schema  # noqa: E402
 from backendhealth.core.verdict import Verdict  # noqa: E402
+from backendhealth.kube.series import TABLE  # noqa: E402
+from backendhealth.kube.settings import Settings, default_text, flag_of, kind_of, variable_of  # noqa: E402
 
 _MADE = "Made by `make generate` from the models; don't edit."
 
@@ -51,6 +53,8 @@ def outputs() -> dict[str, str]:
         f"crds/{GROUP}_{PLURAL}.yaml": f"# {_MADE}\n" + dumped(crd()),
         "docs/reference/reasons.md": reasons_page(),
         "docs/reference/backendhealth.md": resource_page(),
+        "docs/reference/operator.md": settings_page(),
+        "docs/reference/metrics.md": metrics_page(),
     }
 
 
@@ -98,6 +102,49 @@ def resource_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def settings_page() -> str:
+    """Every setting of the operator."""
+    lines = ["# Settings of the operator", "", f"<!-- {_MADE} -->", ""]
+    lines += [
+        "A flag of `backendhealth operator`, or an environment variable; `kopf run` knows the variables only. A flag"
+    ]
+    lines += [
+        "goes before the variable, an empty variable counts as none. Lists are separated by commas. Every setting"
+    ]
+    lines += ["that can't be used is named, and the exit code is 2.", ""]
+    lines += ["| flag | variable | value | default | meaning |", "|---|---|---|---|---|"]
+    fields = Settings.model_json_schema()["properties"]
+    for name, info in Settings.model_fields.items():
+        flag = f"`{flag_of(name)}`" + (f", `{flag_of(name, off=True)}`" if isinstance(info.default, bool) else "")
+        default = f"`{default_text(info)}`" if default_text(info) else ""
+        lines.append(
+            _row(flag, f"`{variable_of(name)}`", _value(fields[name], kind_of(info)), default, str(info.description))
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _value(field: Schema, kind: str) -> str:
+    plain = kind in {"list", "text", "true or false"} and "enum" not in field
+    return kind if plain else _type(field, {})
+
+
+def metrics_page() -> str:
+    """Every metric."""
+    lines = ["# Metrics", "", f"<!-- {_MADE} -->", ""]
+    lines += [
+        "`GET /metrics` of the operator, besides `process_*`. `namespace` and `name` are the BackendHealth's: scrape"
+    ]
+    lines += [
+        "with `honorLabels: true`. A resource that is deleted, or that another replica serves, has no series here.",
+        "",
+    ]
+    lines += ["| metric | type | labels | series | meaning |", "|---|---|---|---|---|"]
+    for one in TABLE:
+        labels = ", ".join(f"`{label}`" for label in one.labels)
+        lines.append(_row(f"`{one.name}`", one.kind, labels, one.bound, one.meaning))
+    return "\n".join(lines) + "\n"
+
+
 def _likeness(node: Schema) -> str:
     return json.dumps(node["properties"], sort_keys=True)
 
@@ -117,7 +164,7 @@ def _objects(path: str, node: Schema) -> Iterator[tuple[str, Schema]]:
     """Every object below `node`, itself first; items of lists as `path[]`."""
     if node["type"] == "array":
         yield from _objects(f"{path}[]", node["items"])
-    if node["type"] == "object":
+    if "properties" in node:
         yield path, node
         for name, field in node["properties"].items():
             yield from _objects(f"{path}.{name}", field)
@@ -130,6 +177,8 @@ def _plain(value: Any) -> str:
 
 
 def _type(node: Schema, sections: dict[str, str]) -> str:
+    if "additionalProperties" in node:
+        return f"map of text to {_type(node['additionalProperties'], sections)}, at most {node['maxProperties']}"
     if node["type"] == "object":
         return f"[object](#{re.sub('[^a-z]', '', sections[_likeness(node)].lower())})"
     if node["type"] == "array":
