@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -29,10 +30,12 @@ _BY_KEYWORD = {
     "maxLength": "length",
     "minItems": "length",
     "maxItems": "length",
+    "maxProperties": "length",
     "minimum": "range",
     "maximum": "range",
     "required": "required",
 }
+_TOO_MANY = ("maxItems", "maxProperties")
 _FIRST = ("no-password-in-url", "type", "required", "enum", "length", "control-character", "range")
 """At one place the first of these hides what follows from it; lint names one, the API server all."""
 
@@ -54,7 +57,7 @@ class ApiServer:
     def refusals(self, raw: Any) -> set[tuple[str, str]]:
         """(path, rule id) of all that is refused in `raw`."""
         raw = _defaulted(copy.deepcopy(raw), self.schema)
-        too_long = {(loc, rule) for loc, rule, keyword in self._structural(raw) if keyword == "maxItems"}
+        too_long = {(loc, rule) for loc, rule, keyword in self._structural(raw) if keyword in _TOO_MANY}
         raw = _cut(raw, self.schema)  # who has too many items is told so, not what is wrong with the surplus
         fields = (
             too_long | {(loc, rule) for loc, rule, _ in self._structural(raw)} | set(_unknown(raw, self.schema, ()))
@@ -121,6 +124,8 @@ def _defaulted(value: Any, schema: Schema) -> Any:
 def _cut(value: Any, schema: Schema) -> Any:
     if isinstance(value, dict):
         fields = schema.get("properties", {})
+        if "additionalProperties" in schema:
+            return dict(itertools.islice(value.items(), schema["maxProperties"]))
         return {name: _cut(item, fields[name]) if name in fields else item for name, item in value.items()}
     if isinstance(value, list) and "items" in schema:
         return [_cut(item, schema["items"]) for item in value[: schema["maxItems"]]]

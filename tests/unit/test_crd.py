@@ -22,7 +22,7 @@ from hack import generate
 from tests.unit.apiserver import ApiServer, all_rules, rules_by_expression
 
 FORBIDDEN = {
-    *("$ref", "$defs", "definitions", "anyOf", "allOf", "oneOf", "not", "title", "additionalProperties", "const"),
+    *("$ref", "$defs", "definitions", "anyOf", "allOf", "oneOf", "not", "title", "const"),
     *(
         "patternProperties",
         "dependencies",
@@ -38,7 +38,8 @@ FORBIDDEN = {
 }
 KNOWN = {
     *("type", "description", "properties", "required", "items", "enum", "format", "default", "pattern"),
-    *("minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum"),
+    *("minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum", "maxProperties"),
+    "additionalProperties",  # of a map: text by name
     *("x-kubernetes-list-type", "x-kubernetes-list-map-keys", "x-kubernetes-validations"),
 }
 RULE_COST_LIMIT = 10_000_000
@@ -60,6 +61,8 @@ def nodes(node: Schema, path: str = "", times: int = 1) -> Iterator[tuple[str, S
         yield from nodes(field, f"{path}.{name}", times)
     if "items" in node:
         yield from nodes(node["items"], f"{path}[]", times * node["maxItems"])
+    if "additionalProperties" in node:
+        yield from nodes(node["additionalProperties"], f"{path}.*", times * node["maxProperties"])
 
 
 NODES = {path: (node, times) for path, node, times in nodes(schema())}
@@ -71,9 +74,14 @@ def test_every_node_is_structural(path: str) -> None:
     assert not FORBIDDEN & set(node)
     assert set(node) <= KNOWN
     assert node["type"] in ("object", "array", "string", "integer", "boolean")
-    if path.count(".") and not path.endswith("[]") and path != ".metadata":
+    if path.count(".") and not path.endswith(("[]", ".*")) and path != ".metadata":
         assert node["description"].strip()
-    if node["type"] == "object" and path != ".metadata":
+    if "additionalProperties" in node:
+        assert node["type"] == "object"
+        assert "properties" not in node
+        assert 0 < node["maxProperties"] <= 128
+        assert node["additionalProperties"]["type"] == "string"
+    elif node["type"] == "object" and path != ".metadata":
         assert node["properties"]
         assert set(node.get("required", ())) <= set(node["properties"])
         assert all(re.fullmatch(r"[a-z][A-Za-z0-9]*", name) for name in node["properties"])
@@ -203,6 +211,9 @@ def test_a_field_without_description_or_bound_is_refused() -> None:
     class UnboundedList(Model):
         names: list[Annotated[str, Field(max_length=5)]] = Field(description="Names.")
 
+    class UnboundedMap(Model):
+        labels: dict[str, Annotated[str, Field(max_length=5)]] = Field(description="Labels.")
+
     class Union(Model):
         either: Annotated[str, Field(max_length=5)] | int = Field(description="One or the other.")
 
@@ -210,6 +221,7 @@ def test_a_field_without_description_or_bound_is_refused() -> None:
         (Undescribed, "description"),
         (Unbounded, "maxLength"),
         (UnboundedList, "maxItems"),
+        (UnboundedMap, "maxProperties"),
         (Union, "union"),
     ):
         with pytest.raises(SchemaError, match=said):

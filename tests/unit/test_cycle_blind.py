@@ -189,6 +189,32 @@ def test_another_resource_vouches_as_well():
     assert world.verdict("a") == "Unhealthy"
 
 
+def test_pods_say_nothing_of_the_network_to_the_backends():
+    """What is told of them comes from memory: it may be old, and came from the API server."""
+    pods = {"name": "pods", "pods": {"selector": {"matchLabels": {"app": "core"}}}}
+    world = World(resource(probe("a"), probe("b"), pods, **QUICK))
+    for start in (10, 20, 30):
+        for name in "ab":
+            assert "pods" not in world.see(name, SILENT, start, start + 5)
+        assert world.see("pods", GOOD, start + 6) == []
+    assert [world.reason(name) for name in ("a", "b", "pods")] == ["Blind", "Blind", "ProbeSucceeded"]
+    alone = World(resource(probe("a"), pods, **QUICK))
+    alone.see("pods", GOOD, 5)
+    alone.see("a", SILENT, 10, 15)
+    assert (alone.verdict("a"), alone.reason("a")) == ("Unhealthy", "Timeout")
+
+
+def test_one_known_to_be_dead_is_not_blind_because_others_have_come_that_were_not_heard_yet():
+    world = World(resource(probe("a"), **QUICK))
+    world.see("a", SILENT, 0, 5)
+    world.cycle.apply(resource(probe("b"), name="other", **QUICK), 6.0)
+    world.see("a", SILENT, 10, 15)
+    assert (world.verdict("a"), world.reason("a")) == ("Unhealthy", "Timeout")
+    world.see("b", SILENT, 10, 15, key="default/other")
+    world.see("a", SILENT, 20, 25)
+    assert world.reason("a") == "Blind"
+
+
 def test_when_the_others_are_removed_the_silent_one_is_alone():
     world = World(resource(probe("a"), **QUICK), resource(probe("b"), name="other", **QUICK))
     world.see("b", SILENT, 0, 5, key="default/other")

@@ -27,6 +27,7 @@ def hosts(**member: Any) -> frozenset[str]:
         ({"tcp": {"host": "fd00::1", "port": 1}}, {"fd00::1"}),
         ({"postgres": {"host": "db."}}, {"db"}),
         ({"rethinkdb": {"host": "DB"}}, {"db"}),
+        ({"pods": {"selector": {"matchLabels": {"app": "core"}}}}, set()),
     ],
 )
 def test_hosts(member: dict[str, Any], expected: set[str]):

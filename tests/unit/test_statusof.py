@@ -9,14 +9,16 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from backendhealth.core.annotations import Request
 from backendhealth.core.observation import Finding, SubjectFinding
-from backendhealth.core.probestate import ProbeState
+from backendhealth.core.probestate import NOT_PROBED, SUSPENDED, ProbeState
 from backendhealth.core.reasons import Reason
 from backendhealth.core.resourcestate import ResourceState, update
 from backendhealth.core.spec.backendhealth import BackendHealth
 from backendhealth.core.spec.status import BackendHealthStatus, Condition
 from backendhealth.core.statusof import status_of, timestamp
 from tests.unit.support import DENIED, GOOD, REFUSED, RISKY, SILENT, probe, resource
+from tests.unit.test_annotations import annotated
 from tests.unit.test_resourcestate import believed, put, start
 
 TWO = resource(probe("a"), probe("search-ingest"), generation=7)
@@ -107,6 +109,105 @@ def test_subjects_are_those_that_are_not_healthy():
     parts = [SubjectFinding(f"member/m{n}", reason, "x") for n, reason in enumerate(reasons)]
     status = told(a=Finding(Reason.MEMBER_DOWN, "some are down", tuple(parts)))
     assert [one.subject for one in status.probes[0].subjects] == ["member/m1", "member/m3", "member/m5", "member/m7"]
+
+
+# Suspended
+
+
+ALL_SUSPENDED = {"a": SUSPENDED, "search-ingest": SUSPENDED}
+
+
+def state_of(status: BackendHealthStatus) -> tuple[str, str | None]:
+    assert status.summary is not None
+    return status.summary.state, status.summary.since
+
+
+@pytest.mark.parametrize(
+    ("findings", "state"),
+    [
+        (ALL_SUSPENDED, "Suspended"),
+        ({"a": SUSPENDED, "search-ingest": GOOD}, "Suspended"),
+        ({"a": SUSPENDED, "search-ingest": DENIED}, "Unknown"),
+        ({"a": SUSPENDED, "search-ingest": REFUSED}, "Unhealthy"),
+    ],
+)
+def test_the_state_column_of_what_is_suspended(findings: dict[str, Finding], state: str):
+    status = status_of(put(start(TWO), 1.0, **findings), None, 1.0)
+    assert state_of(status)[0] == state
+    healthy = condition(status, "Healthy")
+    assert healthy.status == ("False" if state == "Unhealthy" else "Unknown")
+    assert condition(status, "AHealthy").reason == "Suspended"
+    assert condition(status, "Ready").status == "True"
+
+
+def test_suspended_is_a_state_of_its_own_and_has_its_own_since():
+    pending = start(TWO, 100.0)
+    suspended = put(pending, 200.0, **ALL_SUSPENDED)
+    later = put(suspended, 300.0, **{"search-ingest": SUSPENDED})
+    again = put(later, 400.0, **{"a": NOT_PROBED, "search-ingest": NOT_PROBED})
+    told = [status_of(state, None, 0.0) for state in (pending, suspended, later, again)]
+    assert [state_of(status) for status in told] == [
+        ("Unknown", timestamp(100.0)),
+        ("Suspended", timestamp(200.0)),
+        ("Suspended", timestamp(200.0)),
+        ("Unknown", timestamp(400.0)),
+    ]
+
+
+# Reconciling
+
+
+def reconciling(status: BackendHealthStatus) -> str | None:
+    found = [one for one in status.conditions if one.type == "Reconciling"]
+    assert all((one.status, one.reason) == ("True", "Pending") for one in found)
+    return found[0].message if found else None
+
+
+def test_it_is_reconciling_only_while_something_is_pending():
+    """To kstatus Reconciling=True is in progress, and neither it nor Stalled is current, whatever the backends do."""
+    state = start(TWO)
+    assert reconciling(status_of(state, None, 0.0)) == "not decided yet: a, search-ingest"
+    state = put(state, 1.0, a=GOOD)
+    assert reconciling(status_of(state, None, 1.0)) == "not decided yet: search-ingest"
+    for finding in (GOOD, RISKY, DENIED, REFUSED, SUSPENDED):
+        status = status_of(put(state, 2.0, **{"search-ingest": finding}), None, 2.0)
+        assert reconciling(status) is None
+        assert {one.type for one in status.conditions} & {"Reconciling", "Stalled"} == set()
+        assert condition(status, "Ready").status == "True"
+
+
+def test_since_when_it_is_reconciling():
+    first = status_of(start(TWO), None, 100.0)
+    second = status_of(put(start(TWO), 200.0, a=GOOD), first, 200.0)
+    assert condition(second, "Reconciling").last_transition_time == timestamp(100.0)
+    decided = status_of(put(start(TWO), 300.0, **{"a": GOOD, "search-ingest": GOOD}), second, 300.0)
+    again = status_of(start(TWO), decided, 400.0)
+    assert condition(again, "Reconciling").last_transition_time == timestamp(400.0)
+
+
+def test_many_pending_ones_are_counted():
+    state = start(resource(*(probe(f"p{number}") for number in range(100))))
+    assert reconciling(status_of(state, None, 0.0)) == "not decided yet: p0, p1, p2 +97"
+
+
+# Annotations
+
+
+def test_an_annotation_that_is_ignored_is_told_without_making_it_less_ready():
+    invalid = annotated(TWO, until="tomorrow")
+    ready = condition(status_of(start(invalid), None, 0.0), "Ready")
+    assert (ready.status, ready.reason) == ("True", "Probing")
+    assert ready.message.startswith("2 probes are accepted; ignored: ")
+    assert condition(status_of(start(TWO), None, 0.0), "Ready").message == "2 probes are accepted"
+
+
+def test_the_answered_request_is_echoed():
+    state = start(TWO)
+    assert status_of(state, None, 0.0).probe_requested_at is None
+    open_one = replace(state, request=Request().asked("x", frozenset({"a"}), 1.0))
+    assert status_of(open_one, None, 0.0).probe_requested_at is None
+    answered = replace(state, request=open_one.request.attempted("a", 2.0))
+    assert status_of(answered, None, 0.0).probe_requested_at == "x"
 
 
 def test_times_are_utc_to_the_second():

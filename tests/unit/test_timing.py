@@ -43,6 +43,13 @@ def test_thresholds_are_inherited_one_by_one():
     assert found.thresholds == Thresholds(failure=1, success=7)
 
 
+def test_facts_about_pods_need_no_second_look_unless_the_probe_says_so():
+    pods = {"pods": {"selector": {"matchLabels": {"app": "core"}}}, "name": "core"}
+    for own, expected in (({}, (1, 1)), ({"failureThreshold": 4}, (4, 1)), ({"successThreshold": 5}, (1, 5))):
+        declared = resource({**pods, **own}, failureThreshold=9, successThreshold=7).spec
+        assert timing_of(declared, declared.probes[0]).thresholds == Thresholds(*expected)
+
+
 def test_an_inherited_retry_interval_is_never_longer_than_the_interval():
     assert in_force({"interval": "1s", "timeout": "1s"}, {}).retry_interval == 1
 

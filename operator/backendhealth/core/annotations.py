@@ -49,7 +49,7 @@ class Request:
         """The request after the annotation was seen as `wanted` while the probes `active` were not suspended."""
         if wanted == self.wanted:
             return self._settled(wanted, self.at, self.unanswered & active)
-        return self._settled(wanted, now, active if wanted != self.answered else frozenset())
+        return self._settled(wanted, now, active if wanted not in ("", self.answered) else frozenset())
 
     def attempted(self, probe: str, started: float) -> Request:
         """The request after the probe's attempt that began at `started`; the same object when that changes nothing."""

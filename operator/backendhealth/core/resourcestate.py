@@ -58,6 +58,13 @@ class ResourceState:
         return worst(component.verdict for component in self.components.values())
 
     @property
+    def suspended(self) -> bool:
+        """Whether all that can't be told isn't probed on purpose, and nothing is known to fail."""
+        verdict = self.verdict
+        worst_of = (component for component in self.components.values() if component.verdict is verdict)
+        return verdict is Verdict.UNKNOWN and all(one.finding.reason is Reason.SUSPENDED for one in worst_of)
+
+    @property
     def incident_id(self) -> str:
         """Stable while the incident lasts; empty without one."""
         if self.incident_since is None:
@@ -114,7 +121,7 @@ def _moved(state: ResourceState, probes: Mapping[str, ProbeState], touched: Iter
 
 def _dated(before: ResourceState, after: ResourceState, now: float) -> ResourceState:
     verdict = after.verdict
-    since = before.since if verdict is before.verdict else now
+    since = before.since if (verdict, after.suspended) == (before.verdict, before.suspended) else now
     incident = before.incident_since
     if verdict is Verdict.UNHEALTHY:
         incident = now if incident is None else incident

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -18,9 +19,10 @@ from backendhealth.core.reasons import Reason
 from backendhealth.core.resourcestate import Change, ComponentState, ResourceState, renewed
 from backendhealth.core.spec.backendhealth import BackendHealth, FlapDetection, condition_prefix
 from backendhealth.core.spec.status import BackendHealthStatus, Condition, ProbeStatus
-from backendhealth.core.verdict import worst
+from backendhealth.core.verdict import Verdict, worst
 
 _NOT_BELIEFS = (Reason.PENDING, Reason.SUSPENDED)
+_YEAR_10000 = 253_402_300_800
 
 
 def written_status(raw: Any) -> BackendHealthStatus | None:
@@ -28,9 +30,10 @@ def written_status(raw: Any) -> BackendHealthStatus | None:
     if not isinstance(raw, Mapping) or not raw.get("summary"):
         return None
     try:  # fields that only a newer version knows are left out
-        return BackendHealthStatus.model_validate_json(json.dumps(raw), by_alias=True, extra="ignore")
-    except (ValidationError, TypeError):
+        status = BackendHealthStatus.model_validate_json(json.dumps(raw), by_alias=True, extra="ignore")
+    except (ValidationError, TypeError, RecursionError):
         return None
+    return status if all(map(_readable, _times(status))) else None
 
 
 def restored_state(
@@ -45,8 +48,8 @@ def restored_state(
     rows = {row.name: row for row in status.probes}
     probes = {}
     for probe in resource.spec.probes:
-        belief = _probe(rows.get(probe.name)) if current and probe.name not in suspended else None
-        probes[probe.name] = belief or initial(now, suspended=probe.name in suspended)
+        row = rows.get(probe.name) if current else None
+        probes[probe.name] = _probe(row, initial(now, suspended=probe.name in suspended))
     history = tuple(
         Change(_seconds(one.at), one.component, one.verdict, reason)
         for one in status.history
@@ -57,7 +60,7 @@ def restored_state(
         resource=resource,
         probes={},
         components=_components(resource, status, now),
-        since=_seconds(status.summary.since) if status.summary and status.summary.since else now,
+        since=_state_since(status, now),
         incident_since=_seconds(status.incident.since) if status.incident else None,
         history=history,
         request=Request(wanted=answered, answered=answered),
@@ -65,16 +68,31 @@ def restored_state(
     return renewed(before, resource, probes, now)
 
 
-def _probe(row: ProbeStatus | None) -> ProbeState | None:
+def _state_since(status: BackendHealthStatus, now: float) -> float:
+    summary = status.summary
+    # Stalled is no state of what is probed: it ends here
+    return _seconds(summary.since) if summary and summary.since and summary.state != "Stalled" else now
+
+
+def _probe(row: ProbeStatus | None, fresh: ProbeState) -> ProbeState:
+    """The belief that `row` tells; `fresh` where it tells none."""
     reason = _reason(row.reason) if row else None
-    if row is None or reason is None or reason in _NOT_BELIEFS or reason.verdict is not row.verdict:
-        return None
+    if row is None or reason is None or reason.verdict is not row.verdict:
+        return fresh
+    if reason is fresh.finding.reason:
+        return replace(fresh, since=_seconds(row.since))
+    if fresh.finding.reason is Reason.SUSPENDED or reason in _NOT_BELIEFS:
+        return fresh
     subjects = tuple(
         SubjectFinding(one.subject, told, one.message)
         for one in row.subjects
         if (told := _reason(one.reason)) is not None
     )
-    return ProbeState(row.verdict, Finding(reason, row.message, subjects), _seconds(row.since))
+    state = ProbeState(row.verdict, Finding(reason, row.message, subjects), _seconds(row.since))
+    # that it isn't our own network was found out before: its silence is not doubted anew only because nobody else has
+    # been heard yet, but it is as soon as all others are silent, too
+    failed = row.verdict is Verdict.UNHEALTHY
+    return replace(state, silent_since=state.since, confirmed=True) if failed else state
 
 
 def _components(resource: BackendHealth, status: BackendHealthStatus, now: float) -> dict[str, ComponentState]:
@@ -119,6 +137,26 @@ def _reason(word: str) -> Reason | None:
     with contextlib.suppress(ValueError):
         return Reason(word)
     return None  # a newer version's
+
+
+def _times(status: BackendHealthStatus) -> Iterator[str]:
+    yield from (condition.last_transition_time for condition in status.conditions)
+    yield from (row.since for row in status.probes)
+    yield from (cause.since for cause in (status.diagnosis.root_causes if status.diagnosis else ()))
+    yield from (change.at for change in status.history)
+    if status.incident:
+        yield status.incident.since
+    if status.summary and status.summary.since:
+        yield status.summary.since
+
+
+def _readable(timestamp: str) -> bool:
+    """Whether it is a time with its zone that can be told again."""
+    try:
+        time = dt.datetime.fromisoformat(timestamp)
+    except ValueError:
+        return False
+    return time.tzinfo is not None and 0 <= time.timestamp() < _YEAR_10000
 
 
 def _seconds(timestamp: str) -> float:

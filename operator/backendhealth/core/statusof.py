@@ -101,9 +101,8 @@ def _summary(state: ResourceState, causes: Sequence[tuple[str, ComponentState]])
             state=verdict, since=timestamp(state.since), message=f"all {len(leading)} components are healthy"
         )
     reasons = list(dict.fromkeys(one.finding.reason.value for _, one in leading))
-    suspended = all(one.finding.reason is Reason.SUSPENDED for _, one in leading)
     return Summary(
-        state="Suspended" if suspended else verdict,
+        state="Suspended" if state.suspended else verdict,
         root_cause=_listed([name for name, _ in causes]),
         reason=_listed(reasons),
         since=timestamp(state.since),

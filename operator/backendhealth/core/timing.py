@@ -17,6 +17,9 @@ from backendhealth.core.spec.backendhealth import (
     Probe,
 )
 
+FIRST_VERDICTS = 5.0
+"""Seconds over which the first attempts on targets of which nothing is known are spread."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProbeTiming:
@@ -44,15 +47,26 @@ def timing_of(spec: BackendHealthSpec, probe: Probe) -> ProbeTiming:
         timeout=pick("timeout", DEFAULT_TIMEOUT),
         initial_delay=pick("initial_delay", "0s"),
         suspended=bool(spec.suspend if probe.suspend is None else probe.suspend),
-        thresholds=Thresholds(
-            probe.failure_threshold or spec.failure_threshold or DEFAULT_FAILURE_THRESHOLD,
-            probe.success_threshold or spec.success_threshold or DEFAULT_SUCCESS_THRESHOLD,
-        ),
+        thresholds=_thresholds(spec, probe),
     )
 
 
-def first_attempt(timing: ProbeTiming, key: str, *, spread: bool) -> float:
-    """Seconds until a probe's first attempt; `spread`: over its interval, at each start at the same place for a key."""
+def _thresholds(spec: BackendHealthSpec, probe: Probe) -> Thresholds:
+    if probe.pods is not None:  # what the API server tells is no sample of a network that may waver
+        return Thresholds(probe.failure_threshold or 1, probe.success_threshold or 1)
+    return Thresholds(
+        probe.failure_threshold or spec.failure_threshold or DEFAULT_FAILURE_THRESHOLD,
+        probe.success_threshold or spec.success_threshold or DEFAULT_SUCCESS_THRESHOLD,
+    )
+
+
+def first_attempt(timing: ProbeTiming, key: str, *, spread: bool, believed: bool) -> float:
+    """Seconds until a probe's first attempt.
+
+    `spread`: it is one of many, so each has its place, the same at each start: in its interval when something is
+    believed of it already, else within seconds; both after its initial delay.
+    """
     if not spread:
         return timing.initial_delay
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:6]) / (1 << 48) * timing.interval
+    place = int.from_bytes(hashlib.sha256(key.encode()).digest()[:6]) / (1 << 48)
+    return timing.initial_delay + place * (timing.interval if believed else min(timing.interval, FIRST_VERDICTS))

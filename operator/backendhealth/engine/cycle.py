@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from backendhealth.core.annotations import probe_requested_at, suspended_until
 from backendhealth.core.observation import Observation
 from backendhealth.core.probestate import NOBODY, ProbeState, Thresholds, initial, observe
+from backendhealth.core.reasons import Reason
 from backendhealth.core.resourcestate import ResourceState, initial_state, renewed, shown, update
 from backendhealth.core.restoring import restored_state
 from backendhealth.core.spec.backendhealth import BackendHealth
@@ -58,6 +59,10 @@ class Cycle:
     def deciding(self, key: ProbeKey) -> bool:
         """Whether the probe's last attempt left its verdict open."""
         return self._held[key[0]].state.probes[key[1]].deciding
+
+    def believed(self, key: ProbeKey) -> bool:
+        """Whether anything was ever found out about the probe."""
+        return self._held[key[0]].state.probes[key[1]].finding.reason is not Reason.PENDING
 
     def requested(self, key: str) -> list[ProbeKey]:
         """The probes that are asked by annotation for an attempt at once, and have not made one since."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import cast
 
 from backendhealth.core.observation import Finding, Observation
@@ -71,9 +71,10 @@ class Engine:
             timing = self._cycle.timing(key)
             if probe.name in fresh and not timing.suspended:
                 self._exchanges.acquire(resource, probe, timing.timeout)
-                self._schedule(key, now + first_attempt(timing, "/".join(key), spread=spread))
+                wait = first_attempt(timing, "/".join(key), spread=spread, believed=self._cycle.believed(key))
+                self._schedule(key, now + wait)
         for key in self._cycle.requested(resource.key):
-            self.probe_now(key)
+            self._anew(self._exchanges.get(key), [key])
         await end(ended)
 
     async def remove(self, key: str) -> None:
@@ -124,8 +125,13 @@ class Engine:
         self._scheduler.schedule(key, at)
 
     def _signalled(self, shared: Shared) -> None:
-        shared.again = bool(shared.waiting)
-        for key in shared.users:
+        if not self._once:
+            self._anew(shared, shared.users)
+
+    def _anew(self, shared: Shared, users: Iterable[ProbeKey]) -> None:
+        """Make an attempt that begins from now on: the one under way, which they may join, is followed by another."""
+        shared.again = shared.under_way is not None and not shared.under_way.done()
+        for key in users:
             self.probe_now(key)
 
     def _start(self, item: Hashable) -> None:

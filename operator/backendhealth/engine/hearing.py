@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from itertools import islice, takewhile
 
@@ -10,6 +11,7 @@ from backendhealth.core.probestate import NOBODY, ProbeState, silent
 
 ProbeKey = tuple[str, str]
 """Key of the resource (`namespace/name`) and name of the probe."""
+_NOT_YET = -sys.float_info.max  # before all times, and not NOBODY: that nobody was heard yet is not silence
 MOST_ASKED = 16
 """Others that one silent attempt has asked at once: each of them can vouch for our network. The next asks others."""
 
@@ -25,7 +27,7 @@ class Hearing:
         self._mute: set[ProbeKey] = set()
         self._unheard: set[ProbeKey] = set()
         self._asked: set[ProbeKey] = set()
-        self._heard = NOBODY
+        self._heard = _NOT_YET
 
     @property
     def unheard(self) -> list[ProbeKey]:
@@ -33,7 +35,9 @@ class Hearing:
         return sorted(self._unheard)
 
     def expect(self, key: ProbeKey, hosts: frozenset[str]) -> None:
-        """Count on a probe of `hosts`."""
+        """Count on a probe of `hosts`. One of none (pods: the API server tells of them) says nothing of the network."""
+        if not hosts:
+            return
         self._hosts[key] = hosts
         self._try(key, tries=True)
 
@@ -48,14 +52,15 @@ class Hearing:
 
     def hear(self, key: ProbeKey, seen: Observation) -> None:
         """Take what came of an attempt."""
+        if key not in self._hosts:
+            return
         self._started.pop(key, None)  # in again at the end: those heard of longest ago come first
         self._started[key] = seen.started
         self._asked.discard(key)
         if seen.finding.contact:
             # whatever came back came after the start; it may have come long before the end
             self._heard = max(self._heard, seen.started)
-        if key in self._hosts:
-            self._try(key, tries=seen.finding.contact or silent(seen.finding))
+        self._try(key, tries=seen.finding.contact or silent(seen.finding))
 
     def elsewhere(self, key: ProbeKey) -> float | None:
         """When the last attempt began that anybody answered; None without another host, NOBODY when all are mute."""
@@ -65,12 +70,14 @@ class Hearing:
 
     def believe(self, key: ProbeKey, state: ProbeState) -> None:
         """Take what is believed of a probe now."""
+        if key not in self._hosts:
+            return
         (self._mute.add if state.mute else self._mute.discard)(key)
         (self._unheard.add if state.mute and not state.confirmed else self._unheard.discard)(key)
 
     def to_ask(self, key: ProbeKey, seen: Observation, state: ProbeState) -> list[ProbeKey]:
         """Whose next attempt should come at once: the unheard when anything came back, else those who can vouch."""
-        if seen.finding.contact and not self._unheard:  # as nearly always
+        if key not in self._hosts or (seen.finding.contact and not self._unheard):  # as nearly always
             return []
         since = state.silent_since if state.armed_at is None else state.armed_at
         if seen.finding.contact:

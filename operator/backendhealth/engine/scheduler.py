@@ -21,6 +21,7 @@ class Scheduler:
         self._due: dict[Hashable, float] = {}
         self._heap: list[tuple[float, int, Hashable]] = []
         self._count = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
 
@@ -29,6 +30,7 @@ class Scheduler:
 
     def schedule(self, key: Hashable, at: float) -> None:
         """Run `key` at the loop's time `at`, or at once when that has passed."""
+        self._loop = self._loop or asyncio.get_running_loop()
         self._due[key] = at
         self._count += 1
         heapq.heappush(self._heap, (at, self._count, key))
@@ -43,8 +45,9 @@ class Scheduler:
         self._due.pop(key, None)
 
     def most_late(self) -> float:
-        """Seconds since the earliest time in the queue; 0 when that is to come. Late means that the loop is stuck."""
-        return max(0.0, asyncio.get_running_loop().time() - self._heap[0][0]) if self._heap else 0.0
+        """Seconds since the earliest time in the queue; 0 when that is to come. May be asked from any thread."""
+        first = self._heap[:1]  # a copy: the queue may get empty meanwhile
+        return max(0.0, self._loop.time() - first[0][0]) if first and self._loop else 0.0
 
     def close(self) -> None:
         """Run nothing more."""
