@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs the real servers that `make run` (run) and `make test` (all) start on loopback. What is there already is used as it is.
+# Installs the real servers that `make run` (run), `make cluster` (cluster) and `make test` (all) start on loopback. What is there
+# already is used as it is.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 wanted=${1:-all}
@@ -25,11 +26,31 @@ debian() {  # debian PACKAGE…: install with apt where that is possible, else s
 
 have() { command -v "$1" >/dev/null; }
 
+cluster() {  # a real Kubernetes: the API server for all who have Go, a node with its programs for root
+  if [ "$(uname)" != Linux ] || ! { have go || "$PYTHON" -m tests.cluster.build --check; }; then
+    echo "no Go on Linux here: the tests on a Kubernetes API server and on a cluster will be skipped"
+    return
+  fi
+  "$PYTHON" -m tests.cluster.build
+  if [ "$(id -u)" != 0 ]; then
+    echo "not root: the tests on a cluster (tests/e2e) will be skipped"
+    return
+  fi
+  have containerd && have ctr && have runc && have iptables && have busybox && have buildah && have debootstrap && [ -e /usr/lib/cni/bridge ] ||
+    debian containerd runc containernetworking-plugins iptables busybox-static buildah debootstrap
+  "$PYTHON" -m tests.cluster.product
+}
+
 [ -n "${REDIS_SERVER_BINARY:-}" ] || have redis-server || debian redis-server
-if [ "$wanted" = all ]; then
+if [ "$wanted" != run ]; then
   [ "$(uname)" != Linux ] || [ "$(id -u)" != 0 ] || have ip || debian iproute2
+  cluster
+fi
+if [ "$wanted" = all ]; then
   [ -n "${POSTGRES_BIN_DIR:-}" ] || have postgres || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || debian postgresql
   have java && have javac || debian openjdk-17-jdk-headless
   have mvn || debian maven
+  have prometheus && have promtool || debian prometheus
+  [ "$(uname)" != Linux ] || compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || debian libfaketime
   "$PYTHON" -m tests.servers.elasticsearch
 fi

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-_VERBS = ("check", "replay", "lint", "explain")
+_VERBS = ("check", "replay", "lint", "explain", "operator")
 
 
 def parser() -> argparse.ArgumentParser:

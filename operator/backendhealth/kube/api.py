@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from http import HTTPStatus
+from importlib.metadata import version
 from typing import Any, Self
 
 import aiohttp
@@ -19,6 +20,8 @@ REQUEST_TIMEOUT = 10.0
 PAGE = 500
 """Objects in one answer to a list."""
 _MAX_LINE = 8 << 20  # bytes of one event of a watch; etcd holds no object that is larger than 1.5 MiB
+
+USER_AGENT = f"backendhealth/{version('backendhealth')}"
 
 Observe = Callable[[str, str, int], None]
 """Told of each request: its method, what it was about (`leases`, `backendhealths/status`), the status; 0: no answer."""
@@ -49,7 +52,9 @@ class Api:
 
     def __init__(self, configuration: client.Configuration, observe: Observe | None = None) -> None:
         configuration.retries = None  # who calls knows what may be repeated
+        configuration.connection_pool_maxsize = 0  # no limit: each watch holds a connection for as long as it lasts
         self._client: Any = client.ApiClient(configuration)
+        self._client.user_agent = USER_AGENT
         self._observe = observe or (lambda _method, _about, _status: None)
 
     async def __aenter__(self) -> Self:
@@ -63,6 +68,20 @@ class Api:
         """URL of the API server."""
         host: str = self._client.configuration.host
         return host
+
+    def credentials(self) -> Json:
+        """What another client of the same server and identity needs, as the arguments of kopf.ConnectionInfo."""
+        configuration = self._client.configuration
+        if configuration.refresh_api_key_hook:
+            configuration.refresh_api_key_hook(configuration)
+        scheme, _, token = configuration.api_key.get("BearerToken", "").partition(" ")
+        return {
+            "server": configuration.host,
+            "ca_path": configuration.ssl_ca_cert,
+            "insecure": not configuration.verify_ssl,
+            "certificate_path": configuration.cert_file,
+            "private_key_path": configuration.key_file,
+        } | ({"scheme": scheme.capitalize(), "token": token} if token else {})
 
     async def close(self) -> None:
         """Close all connections."""
@@ -103,15 +122,19 @@ class Api:
             if not token:
                 return items, page["metadata"]["resourceVersion"]
 
-    async def watch(self, path: str, query: Query, *, idle: float) -> AsyncIterator[Json]:
+    async def watch(
+        self, path: str, query: Query, *, idle: float, opened: Callable[[], None] | None = None
+    ) -> AsyncIterator[Json]:
         """Events of a watch as they come, until the server ends it.
 
         `query` holds the resourceVersion. Silence of more than `idle` seconds ends it with ApiUnavailable: ask for
-        bookmarks, or for an end (`timeoutSeconds`) that comes sooner. An event of type ERROR raises ApiError (410:
+        bookmarks, or for an end (`timeoutSeconds`) that comes sooner. `opened` is called when the server has taken the
+        watch, which may be long before the first event. An event of type ERROR raises ApiError (410:
         list again).
         """
         about = resource_of(path)
         options = {"watch": "true", "allowWatchBookmarks": "true", **query}
+        response: aiohttp.ClientResponse | None = None
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 timeout = aiohttp.ClientTimeout(total=None, sock_read=idle)
@@ -119,14 +142,22 @@ class Api:
                 self._observe("WATCH", about, response.status)
                 if response.status != HTTPStatus.OK:
                     _answer(response, await response.read())
-            async for line in _lines(response):
-                event = json.loads(line)
-                if event["type"] == "ERROR":
-                    raise _refusal(event["object"], event["object"].get("code", 0))
-                yield event
+            if opened is not None:
+                opened()
+            try:
+                async for line in _lines(response):
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        raise _refusal(event["object"], event["object"].get("code", 0))
+                    yield event
+            finally:
+                response.close()  # events may still come on it: it is of no use to other requests
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._observe("WATCH", about, 0)
             raise ApiUnavailable(f"the watch of {about} broke off: {_told(error)}") from None
+        finally:
+            if response is not None:
+                response.close()  # it may be left in the middle
 
     async def _send(  # noqa: PLR0913, PLR0917
         self,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from backendhealth.core.annotations import PROBE_REQUESTED_AT, SUSPENDED_UNTIL, suspended_until
 from backendhealth.core.restoring import written_status
@@ -14,37 +15,18 @@ from backendhealth.core.spec.backendhealth import BackendHealth
 from backendhealth.core.spec.status import BackendHealthStatus
 from backendhealth.core.stalled import stalled_status
 from backendhealth.core.validate import validate
+from backendhealth.core.writing import age_of
 from backendhealth.engine.engine import Engine
 from backendhealth.engine.ports import WallClock
 from backendhealth.kube.api import Json
+from backendhealth.kube.audience import Audience
+from backendhealth.kube.writer import StatusWriter
 
 log = logging.getLogger(__name__)
 
+JUST_CREATED = 10.0
+"""Seconds for which somebody may be waiting for the first verdict of an object, wherever we heard of it."""
 MAX_TIMER = 3600.0  # seconds; a clock that is stepped meanwhile is noticed by then
-
-
-class Listener(Protocol):
-    """Is told of each change of a status: the old one (None: nothing is known of it), and the new one."""
-
-    def __call__(self, ref: Json, old: BackendHealthStatus | None, new: BackendHealthStatus) -> None:
-        """`ref` is how Events refer to the object."""
-        ...
-
-
-class Writer(Protocol):
-    """Writes statuses."""
-
-    def seen(self, key: str, uid: str, resource_version: str, status: Json | None) -> None:
-        """The object as it stands in the cluster."""
-        ...
-
-    def put(self, key: str, status: BackendHealthStatus) -> None:
-        """The status to be written; the newest wins."""
-        ...
-
-    def forget(self, key: str) -> None:
-        """Write nothing more of it."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +44,12 @@ class Controller:
     """Feeds the engine. `serves` says whether we may act in a namespace at this moment."""
 
     def __init__(
-        self, *, writer: Writer, serves: Callable[[str], bool], clock: WallClock, listeners: Sequence[Listener]
+        self, *, writer: StatusWriter, serves: Callable[[str], bool], clock: WallClock, audience: Audience
     ) -> None:
         self._writer = writer
         self._serves = serves
         self._clock = clock
-        self._listeners = listeners
+        self._audience = audience
         self._engine: Engine | None = None
         self._known: dict[str, _Known] = {}
         self._told: dict[str, BackendHealthStatus] = {}
@@ -100,13 +82,12 @@ class Controller:
         if known and now.generation < known.generation:  # a late event; newer ones are on their way
             return
         self._writer.seen(key, meta["uid"], meta["resourceVersion"], raw.get("status"))
-        if known and (known.generation, known.asked) == (now.generation, now.asked):
-            return
-        self._known[key] = now
-        previous = self._told.get(key) or written_status(raw.get("status"))
-        if previous is not None and known is None:
-            self._told[key] = previous  # what was told before we came is not told again
-        self._take(raw, previous, new=known is None, listed=listed)
+        if known is None or (known.generation, known.asked) != (now.generation, now.asked):
+            self._known[key] = now
+            self._meet(raw, new=known is None, listed=listed)
+        age = age_of(raw.get("status"), self._clock())
+        if age is not None:
+            self._audience.written(key, self._clock() - age)
 
     def gone(self, key: str, uid: str) -> None:
         """The object was deleted; another one of its name is not meant."""
@@ -130,7 +111,15 @@ class Controller:
             timer.cancel()
         await asyncio.gather(*self._ending)
 
-    def _take(self, raw: Json, previous: BackendHealthStatus | None, *, new: bool, listed: bool) -> None:
+    def _meet(self, raw: Json, *, new: bool, listed: bool) -> None:
+        key = key_of(raw)
+        previous = self._told.get(key) or written_status(raw.get("status"))
+        if previous is not None and new:
+            self._told[key] = previous  # what was told before we came is not told again
+        many = listed and new and self._clock() - created_at(raw) > JUST_CREATED
+        self._take(raw, previous, new=new, spread=many)
+
+    def _take(self, raw: Json, previous: BackendHealthStatus | None, *, new: bool, spread: bool) -> None:
         key = key_of(raw)
         resource, problems = validate({name: value for name, value in raw.items() if name != "status"})
         self._arm(key, raw)
@@ -140,7 +129,8 @@ class Controller:
             generation = raw["metadata"].get("generation", 1)
             self._tell(key, stalled_status(generation, problems, previous, self._clock()))
             return
-        self._end(self._driven.apply(resource, restored=previous, spread=listed))
+        self._audience.declared(resource)
+        self._end(self._driven.apply(resource, restored=previous, spread=spread))
 
     def _arm(self, key: str, raw: Json) -> None:
         """Come back when a suspension by annotation ends."""
@@ -154,7 +144,7 @@ class Controller:
 
     def _resume(self, key: str, raw: Json) -> None:
         if key in self._known:
-            self._take(raw, self._told.get(key), new=False, listed=False)
+            self._take(raw, self._told.get(key), new=False, spread=False)
 
     def _drop(self, key: str) -> None:
         del self._known[key]
@@ -163,15 +153,14 @@ class Controller:
         if timer:
             timer.cancel()
         self._writer.forget(key)
+        self._audience.forgot(key)
         self._end(self._driven.remove(key))
 
     def _tell(self, key: str, status: BackendHealthStatus) -> None:
         old = self._told.get(key)
         self._told[key] = status
         self._writer.put(key, status)
-        if status != old:
-            for listener in self._listeners:
-                listener(self._known[key].ref, old, status)
+        self._audience.changed(self._known[key].ref, old, status)
 
     @property
     def _driven(self) -> Engine:
@@ -194,6 +183,11 @@ class Controller:
 def key_of(raw: Mapping[str, Any]) -> str:
     """`namespace/name`."""
     return f"{raw['metadata']['namespace']}/{raw['metadata']['name']}"
+
+
+def created_at(raw: Json) -> float:
+    """In seconds since the epoch."""
+    return dt.datetime.fromisoformat(raw["metadata"]["creationTimestamp"]).timestamp()
 
 
 def _known(raw: Json) -> _Known:

@@ -1,0 +1,198 @@
+"""The operator's parts, built from the settings and wired together; started and stopped as one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+from backendhealth.core.spec.backendhealth import API_VERSION, BackendHealth, Probe
+from backendhealth.core.spec.hosts import hosts_of
+from backendhealth.engine.engine import Engine
+from backendhealth.engine.ports import Signal
+from backendhealth.kube import logs
+from backendhealth.kube.api import ApiError, ApiUnavailable, Json, connect
+from backendhealth.kube.audience import Audience
+from backendhealth.kube.controller import Controller
+from backendhealth.kube.events import EventRecorder
+from backendhealth.kube.health import Health
+from backendhealth.kube.leases import Leases
+from backendhealth.kube.metrics import Metrics
+from backendhealth.kube.podwatch import PodWatches
+from backendhealth.kube.resync import Resync
+from backendhealth.kube.secrets import SecretReader
+from backendhealth.kube.settings import Settings
+from backendhealth.kube.targets import Targets
+from backendhealth.kube.writer import StatusWriter
+from backendhealth.probes.dialer import Dialer
+from backendhealth.probes.prober import Prober
+from backendhealth.probes.registry import Context, build
+
+log = logging.getLogger(__name__)
+
+FLUSH = 1.0
+"""Seconds in which waiting statuses are written before our Leases are released."""
+MOST_LATE = 60.0
+"""Seconds by which an attempt may be overdue before the scheduler is taken for stuck."""
+_WAIT = 5.0  # seconds between two looks whether our kinds are there
+
+
+class App:
+    """The operator without kopf, which feeds `resync`. `start` and `stop` are called once, in one event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._metrics = Metrics(
+            shards=settings.shards if settings.leader_elect else 0, heartbeat=settings.heartbeat_seconds
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
+        self.failed = False
+        """Whether it ended by a fault of its own."""
+
+    async def start(self) -> None:
+        """Start everything and wait until our kinds are served. Raises NoCluster, ListenError."""
+        settings = self._settings
+        logs.configure(settings.log_format, settings.log_level)
+        self._api = await connect(settings.kubeconfig or None, settings.context or None, self._metrics.api_request)
+        self._build()
+        await self._health.start()
+        await self._kinds_served()
+        self._run("targets", self._targets.run())
+        self._run("events", self._events.run())
+        self._run("writer", self._writer.run())
+        self._run("engine", self._engine.run())
+        self._run("resync", self.resync.run())
+        if self._leases is not None:
+            self._run("leases", self._leases.run())
+
+    async def stop(self) -> None:
+        """Stop probing, write what waits, release the Leases."""
+        if self._stopping:
+            return
+        self._stopping = True
+        await self._engine.close()
+        await self._controller.close()
+        await self._writer.flush(FLUSH)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._controller.close()
+        await self._pods.close()
+        await self._secrets.close()
+        await self._health.stop()
+        await self._api.close()
+
+    def credentials(self) -> Json:
+        """For kopf's own client."""
+        return self._api.credentials()
+
+    def _build(self) -> None:
+        settings, api = self._settings, self._api
+        self._leases = self._elected() if settings.leader_elect else None
+        self._writer = StatusWriter(
+            api,
+            may_write=self._serves,
+            heartbeat=settings.heartbeat_seconds,
+            clock=time.time,
+            count=self._metrics.status_write,
+        )
+        self._events = EventRecorder(
+            api,
+            identity=settings.identity,
+            per_minute=settings.events_per_minute,
+            clock=time.time,
+            count=self._metrics.event,
+        )
+        self._targets = Targets(api, allow=settings.allow_targets, deny=settings.deny_targets)
+        self._dialer = Dialer(guard=self._targets.guard)
+        self._secrets = SecretReader(api, ttl=settings.secret_ttl_seconds)
+        self._pods = PodWatches(api)
+        audience = Audience(self._metrics, self._events)
+        self._controller = Controller(writer=self._writer, serves=self._serves, clock=time.time, audience=audience)
+        self._engine = Engine(
+            open_prober=self._open,
+            clock=time.time,
+            sink=self._controller.told,
+            record=self._metrics.observed,
+            lateness=self._metrics.lateness,
+        )
+        self._controller.drive(self._engine)
+        self.resync = Resync(api, self._controller, settings.namespaces, settings.resync_seconds)
+        self._metrics.read_from(
+            queue=lambda: self._writer.queue, watch_age=self.resync.watch_age, overdue=self._engine.most_late
+        )
+        self._health = Health(
+            settings.listen_address,
+            self._metrics,
+            live={"scheduler": self._scheduler_stuck, "watch": self.resync.stuck},
+            ready={"list": lambda: None if self.resync.listed else "the API server has not answered a list yet"},
+        )
+
+    def _elected(self) -> Leases:
+        settings = self._settings
+        return Leases(
+            self._api,
+            namespace=settings.lease_namespace,
+            name=settings.lease_name,
+            shards=settings.shards,
+            identity=settings.identity,
+            acquired=self._acquired,
+            lost=self._lost,
+        )
+
+    def _serves(self, namespace: str) -> bool:
+        """Whether we may act in the namespace at this very moment."""
+        if self._settings.namespaces and namespace not in self._settings.namespaces:
+            return False
+        return self._leases is None or self._leases.holds_namespace(namespace)
+
+    def _acquired(self, shard: int) -> None:
+        self._metrics.leader(shard, held=True)
+        self.resync.ask()
+
+    def _lost(self, shard: int) -> None:
+        self._metrics.leader(shard, held=False)
+        self._controller.lost(self._serves)
+
+    def _open(self, resource: BackendHealth, probe: Probe, changed: Signal) -> Prober:
+        namespace, account = resource.metadata.namespace, resource.spec.service_account_name
+        secrets = self._secrets.of(namespace, resource.metadata.name, account, hosts_of(probe.target))
+        context = Context(self._dialer.bound(secrets.check_host), secrets, namespace, self._pods, changed)
+        return Prober(build(probe, context), secrets)
+
+    def _scheduler_stuck(self) -> str | None:
+        late = self._engine.most_late()
+        return f"a probe is overdue by {late:.0f} s" if late > MOST_LATE else None
+
+    async def _kinds_served(self) -> None:
+        """Wait for our CRDs: kopf looks for them only once."""
+        told = ""
+        while True:
+            try:
+                await self._api.request("GET", f"/apis/{API_VERSION}")
+            except (ApiError, ApiUnavailable) as error:
+                why = f"{API_VERSION} is not served yet (kubectl apply -k crds): {error}"
+                if why != told:
+                    log.warning("waiting: %s", why)
+                told = why
+                await asyncio.sleep(_WAIT)
+            else:
+                return
+
+    def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """No part ends by itself: when one does, that is our own fault, and a restart is the way out."""
+        if self._stopping or task.cancelled():
+            return
+        self.failed = True
+        log.critical("%s ended by its own fault: stopping", task.get_name(), exc_info=task.exception())
+        os.kill(os.getpid(), signal.SIGTERM)

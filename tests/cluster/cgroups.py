@@ -1,0 +1,119 @@
+"""Cgroups of the cluster's own (version 1), so that nothing it starts is mixed up with the machine's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.servers.process import ServerFailed, wait_until
+
+NEEDED = frozenset({"cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "name=systemd"})
+
+
+@dataclass(frozen=True, slots=True)
+class Hierarchy:
+    """One mounted hierarchy with its controllers, and where this process is in it."""
+
+    controllers: str
+    own: Path
+
+
+def hierarchies(needed: frozenset[str] = NEEDED) -> list[Hierarchy]:
+    """The hierarchies that a kubelet needs. Raises ServerFailed in one line when this machine has them not."""
+    mounted = _mounts()
+    found = []
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers in mounted and needed & set(controllers.split(",")):
+            found.append(Hierarchy(controllers, mounted[controllers] / path.lstrip("/")))
+    absent = needed - {name for hierarchy in found for name in hierarchy.controllers.split(",")}
+    if absent:
+        raise ServerFailed(
+            f"the cluster's node needs cgroup v1 with the controllers {', '.join(sorted(absent))}; "
+            "with cgroup v2 use kind and BACKENDHEALTH_E2E_KUBECONFIG"
+        )
+    return found
+
+
+def _mounts() -> dict[str, Path]:
+    """Mount point by controllers, such as `cpu,cpuacct`."""
+    found = {}
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        kind, _, options = after.split(" ", 2)
+        if kind == "cgroup":
+            known = [option for option in options.split(",") if option in NEEDED]
+            found[",".join(known)] = Path(before.split(" ")[4])
+    return found
+
+
+class Cgroups:
+    """One new cgroup in each hierarchy, below our own."""
+
+    def __init__(self, name: str) -> None:
+        self.members = [Hierarchy(found.controllers, found.own / name) for found in hierarchies()]
+
+    def create(self) -> None:
+        """Make them. Raises OSError where that is not allowed."""
+        for member in self.members:
+            member.own.mkdir(exist_ok=True)
+            for setting in ("cpuset.cpus", "cpuset.mems"):  # empty in a new one, which then takes no process
+                path = member.own / setting
+                if path.exists() and not path.read_text().strip():
+                    path.write_text((member.own.parent / setting).read_text())
+
+    def join(self) -> None:
+        """Move the calling process into them."""
+        for member in self.members:
+            (member.own / "cgroup.procs").write_text("0")
+
+    def processes(self) -> set[int]:
+        """Pids of all processes in them and below."""
+        found: set[int] = set()
+        for member in self.members:
+            for procs in member.own.glob("**/cgroup.procs"):
+                with contextlib.suppress(OSError):  # that cgroup has just ended
+                    found.update(int(pid) for pid in procs.read_text().split())
+        return found
+
+    def processes_of(self, container: str) -> list[int]:
+        """Pids of a container's processes, the oldest first."""
+        procs = [path for member in self.members for path in member.own.glob(f"**/{container}/cgroup.procs")]
+        pids = {int(pid) for path in procs[:1] for pid in path.read_text().split()}
+        return sorted(pids, key=_start_time)
+
+    def remove(self, timeout: float = 10.0) -> None:
+        """Delete them and all below, once the last process is gone. Raises TimeoutError."""
+        wait_until(lambda: not self.processes(), timeout, "the last process of the cluster gone")
+        deadline = time.monotonic() + timeout
+        while left := [member.own for member in self.members if member.own.exists()]:
+            _remove_trees(left)
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"cgroups are still in use: {', '.join(map(str, left))}")
+
+    def memory(self) -> dict[int, int]:
+        """Resident bytes by pid, of the processes in them."""
+        page = os.sysconf("SC_PAGE_SIZE")
+        sizes = {}
+        for pid in self.processes():
+            with contextlib.suppress(OSError):
+                sizes[pid] = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page
+        return sizes
+
+
+def _start_time(pid: int) -> int:
+    """In ticks since the machine started."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+
+
+def _remove_trees(roots: Sequence[Path]) -> None:
+    for root in roots:
+        for directory in sorted((path for path in root.glob("**/") if path.is_dir()), reverse=True):
+            with contextlib.suppress(OSError):  # busy for a moment longer
+                directory.rmdir()
+        with contextlib.suppress(OSError):
+            root.rmdir()

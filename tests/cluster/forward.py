@@ -1,0 +1,43 @@
+"""`python -m tests.cluster.forward FD HOST PORT`: passes connections on, from a listener made elsewhere.
+
+A socket stays in the network namespace in which it was made: the listener, inherited as file descriptor FD, is in the
+host's, and what is connected here is in the namespace that this process was started in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import sys
+
+_CHUNK = 1 << 18
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Until the reader's end, which is passed on."""
+    while chunk := await reader.read(_CHUNK):
+        writer.write(chunk)
+        await writer.drain()
+    writer.write_eof()
+
+
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, port: int) -> None:
+    """One connection; when either side breaks it off, both end."""
+    with contextlib.closing(writer), contextlib.suppress(OSError):
+        far_reader, far_writer = await asyncio.open_connection(host, port)
+        with contextlib.closing(far_writer):
+            await asyncio.gather(_copy(reader, far_writer), _copy(far_reader, writer))
+
+
+async def main() -> None:
+    """Until killed."""
+    descriptor, host, port = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    server = await asyncio.start_server(
+        lambda reader, writer: _pass_on(reader, writer, host, port), sock=socket.socket(fileno=descriptor)
+    )
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
