@@ -2,7 +2,7 @@
 
 `python -m tests.mutation [REASON…] [--jobs N] [--list]`; exit code 1 when a mutant survives.
 The tests of a reason are those that tests/reasons/*.yaml names; `redis.yaml` is for mutants of probes/redis*.py and so
-on, `common.yaml` for all others.
+on, `pods.yaml` for those of any pod*.py, `common.yaml` for all others.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ TEST_TIMEOUT = 300
 def tests_for(mutant: Mutant) -> list[str]:
     """The tests that should notice the mutant."""
     name = Path(mutant.file).stem.partition("_")[0]
+    if name.startswith("pod"):
+        name = "pods"
     own = REASONS / f"{name}.yaml"
-    source = own if mutant.file.startswith("probes/") and own.exists() else REASONS / "common.yaml"
+    source = own if (mutant.file.startswith("probes/") or name == "pods") and own.exists() else REASONS / "common.yaml"
     table: dict[str, list[str]] = yaml.safe_load(source.read_text()) if source.exists() else {}
     return table.get(Reason[mutant.reason].value, [])
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "operator" / "backendhealth"
-ROOMS = ("core", "engine", "probes", "cli")
+ROOMS = ("core", "engine", "probes", "kube", "cli")
 _NOT_DETECTION = {"core/reasons.py"}
 
 

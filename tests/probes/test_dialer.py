@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import socket
 import threading
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from backendhealth.core.hostlist import Address
 from backendhealth.core.observation import Finding
 from backendhealth.core.reasons import Reason
 from backendhealth.core.spec.common import Tls
@@ -275,8 +275,8 @@ async def test_literal_addresses_need_no_look_up():
 # The guard
 
 
-def no_loopback(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str | None:
-    return "a loopback address" if address.is_loopback else None
+def no_loopback(_: str, address: Address | None) -> str | None:
+    return "a loopback address" if address and address.is_loopback else None
 
 
 @pytest.mark.parametrize(
@@ -301,8 +301,8 @@ async def test_the_guard_refuses_literal_and_resolved_addresses(host: str, addre
 
 
 async def test_only_addresses_that_the_guard_allows_are_connected_to():
-    def only_second(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str | None:
-        return None if str(address) == "127.0.0.2" else "not this one"
+    def only_second(_: str, address: Address | None) -> str | None:
+        return "not this one" if address and str(address) != "127.0.0.2" else None
 
     with misbehaving.silent() as first, socket.create_server(("127.0.0.2", first.port)):
         dialer = Dialer(resolver=resolving(LOCAL, "127.0.0.2"), guard=only_second)

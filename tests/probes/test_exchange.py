@@ -8,7 +8,7 @@ import errno
 import logging
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import pytest
 
@@ -261,6 +261,67 @@ async def test_a_kept_connection_is_renewed_when_it_is_old(monkeypatch: pytest.M
     now += 2
     await prober.attempt(1)
     assert exchange.closed == 1
+
+
+class Rotating:
+    """Secrets that change when a test says so."""
+
+    def __init__(self) -> None:
+        self.new = False
+        self.asked_for = 0.0
+        self.distrusted = self.released = 0
+
+    async def read(self, name: str) -> Mapping[str, bytes]:
+        return {}
+
+    async def changed(self) -> bool:
+        await asyncio.sleep(self.asked_for)
+        return self.new
+
+    def distrust(self) -> None:
+        self.distrusted += 1
+
+    def release(self) -> None:
+        self.released += 1
+        self.new = False
+
+
+async def test_a_connection_is_renewed_when_a_secret_has_changed():
+    exchange, secrets = Acting(fine), Rotating()
+    prober = Prober(exchange, secrets)
+    await prober.attempt(1)
+    assert (exchange.closed, secrets.released) == (0, 0)
+    secrets.new = True
+    assert (await prober.attempt(1)).reason is Reason.PROBE_SUCCEEDED
+    assert (exchange.closed, secrets.released) == (1, 1)
+    await prober.attempt(1)
+    assert (exchange.closed, secrets.distrusted) == (1, 0)
+
+
+async def test_the_exchange_gets_the_time_that_asking_for_secrets_has_left():
+    given = []
+
+    class Timed(Acting):
+        async def attempt(self, trace: Trace, timeout: float) -> Finding:
+            given.append(timeout)
+            return await super().attempt(trace, timeout)
+
+    secrets = Rotating()
+    secrets.asked_for = 0.2
+    await Prober(Timed(fine), secrets).attempt(1)
+    assert 0.1 < given[0] < 0.81
+    secrets.asked_for = 30
+    finding = await Prober(Timed(fine), secrets).attempt(0.2)
+    assert finding.reason is Reason.SECRET_UNAVAILABLE
+    assert len(given) == 1
+
+
+@pytest.mark.parametrize("subjects", [(), (SubjectFinding("node/a", Reason.AUTHENTICATION_FAILED, "no"),)])
+async def test_secrets_that_the_backend_refuses_are_distrusted(subjects: tuple[SubjectFinding, ...]):
+    reason = Reason.MEMBER_DOWN if subjects else Reason.AUTHENTICATION_FAILED
+    secrets = Rotating()
+    await Prober(raising(ProbeError(reason, "no", subjects)), secrets).attempt(1)
+    assert secrets.distrusted == 1
 
 
 async def test_closing_a_prober_never_raises():

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from backendhealth.cli.load import Loaded
@@ -24,6 +25,7 @@ from backendhealth.core.spec.status import BackendHealthStatus
 from backendhealth.engine.engine import Engine
 from backendhealth.engine.ports import OpenProber, Signal
 from backendhealth.probes.dialer import Dialer
+from backendhealth.probes.podsource import PodSource
 from backendhealth.probes.prober import Prober
 from backendhealth.probes.registry import Context, build
 
@@ -58,7 +60,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument(
         "--secrets", metavar="DIR", type=Path, help="directory with Secrets as files: DIR/namespace/name/key"
     )
-    parser.add_argument("--kubeconfig", metavar="FILE", help="read Secrets from the cluster of this kubeconfig, too")
+    parser.add_argument("--kubeconfig", metavar="FILE", help="read Secrets and watch pods in this kubeconfig's cluster")
     parser.add_argument("--context", metavar="NAME", help="with --kubeconfig: the context to use")
     parser.add_argument(
         "--record",
@@ -81,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         recorder = Recorder(args.record, once=not args.watch) if args.record else None
         with contextlib.closing(recorder) if recorder else contextlib.nullcontext():
             return asyncio.run(_check(args, loaded, recorder))
-    except RecordingError as error:
+    except (RecordingError, _KubeconfigError) as error:
         return tell(str(error))
 
 
@@ -102,7 +104,34 @@ def _options_problem(args: argparse.Namespace) -> str:
     return ""
 
 
+class _KubeconfigError(Exception):
+    """A kubeconfig that can't be used."""
+
+
+@contextlib.asynccontextmanager
+async def _pods(args: argparse.Namespace, loaded: Loaded) -> AsyncIterator[PodSource | None]:
+    """The pods of the kubeconfig's cluster; None without one, or when nobody asks for pods."""
+    asked = any(probe.pods for resource in loaded.resources for probe in resource.spec.probes)
+    if not args.kubeconfig or not asked:
+        yield None
+        return
+    from backendhealth.kube.api import NoCluster, connect  # noqa: PLC0415 - only who asks for pods pays for these
+    from backendhealth.kube.podwatch import PodWatches  # noqa: PLC0415
+
+    try:
+        api = await connect(args.kubeconfig, args.context)
+    except NoCluster as error:
+        raise _KubeconfigError(str(error)) from None
+    async with api, PodWatches(api) as watches:
+        yield watches
+
+
 async def _check(args: argparse.Namespace, loaded: Loaded, recorder: Recorder | None) -> int:
+    async with _pods(args, loaded) as pods:
+        return await _probe(args, loaded, recorder, pods)
+
+
+async def _probe(args: argparse.Namespace, loaded: Loaded, recorder: Recorder | None, pods: PodSource | None) -> int:
     findings: dict[tuple[str, str], Observation] = {}
 
     def record(seen: Observation) -> None:
@@ -120,7 +149,9 @@ async def _check(args: argparse.Namespace, loaded: Loaded, recorder: Recorder | 
         elif args.watch:
             print(render([(resource, status)], findings, args.output, time.time()), end="", flush=True)
 
-    engine = Engine(open_prober=_opener(args, loaded), clock=time.time, sink=sink, record=record, once=not args.watch)
+    engine = Engine(
+        open_prober=_opener(args, loaded, pods), clock=time.time, sink=sink, record=record, once=not args.watch
+    )
     try:
         for resource in loaded.resources:
             await engine.apply(resource)
@@ -135,13 +166,14 @@ async def _check(args: argparse.Namespace, loaded: Loaded, recorder: Recorder | 
     return exit_code(results, strict=args.strict)
 
 
-def _opener(args: argparse.Namespace, loaded: Loaded) -> OpenProber:
+def _opener(args: argparse.Namespace, loaded: Loaded, pods: PodSource | None) -> OpenProber:
     cluster = ClusterAccess(args.kubeconfig, args.context) if args.kubeconfig else None
     sources = SecretSources(loaded.secrets, args.secrets, cluster)
     dialer = Dialer()
 
-    def open_prober(resource: BackendHealth, probe: Probe, _: Signal) -> Prober:
-        return Prober(build(probe, Context(dialer, sources.of(resource.metadata.namespace))))
+    def open_prober(resource: BackendHealth, probe: Probe, changed: Signal) -> Prober:
+        namespace = resource.metadata.namespace
+        return Prober(build(probe, Context(dialer, sources.of(namespace), namespace, pods, changed)))
 
     return open_prober
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
 
 from backendhealth.core.reasons import Reason
 from backendhealth.probes.exchange import ProbeError
@@ -65,27 +62,21 @@ def _from_directory(folder: Path) -> SecretData | None:
 
 
 async def _from_cluster(access: ClusterAccess, namespace: str, name: str) -> SecretData | None:
-    import aiohttp  # noqa: PLC0415  only --kubeconfig pays for these
-    from kubernetes.aio import client, config  # noqa: PLC0415
+    from backendhealth.kube import api, secrets  # noqa: PLC0415  only --kubeconfig pays for these
 
-    configuration = client.Configuration()
-    load: Any = config.load_kube_config
+    path = f"/api/v1/namespaces/{namespace}/secrets/{name}"
     try:
-        await load(access.kubeconfig, context=access.context, client_configuration=configuration)
-    except config.ConfigException:
+        async with await api.connect(access.kubeconfig, access.context) as server:
+            return secrets.secret_data(await server.request("GET", path, timeout=_CLUSTER_TIMEOUT))
+    except api.NoCluster:
         raise ProbeError(Reason.SECRET_UNAVAILABLE, f"{access.kubeconfig} is not a usable kubeconfig") from None
-    async with client.ApiClient(configuration) as api:
-        try:
-            async with asyncio.timeout(_CLUSTER_TIMEOUT):  # over all of the client's own retries
-                secret = await client.CoreV1Api(api).read_namespaced_secret(name, namespace)
-        except client.ApiException as error:
-            if error.status == HTTPStatus.NOT_FOUND:
-                return None
-            raise _refusal(error.status, namespace, name) from None
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            told = f"the API server of {access.kubeconfig} does not answer: Secret {name} can't be read"
-            raise ProbeError(Reason.SECRET_UNAVAILABLE, told) from None
-    return {key: base64.b64decode(value) for key, value in (secret.data or {}).items()}
+    except api.ApiError as error:
+        if error.status == HTTPStatus.NOT_FOUND:
+            return None
+        raise _refusal(error.status, namespace, name) from None
+    except api.ApiUnavailable:
+        told = f"the API server of {access.kubeconfig} does not answer: Secret {name} can't be read"
+        raise ProbeError(Reason.SECRET_UNAVAILABLE, told) from None
 
 
 def _refusal(status: int, namespace: str, name: str) -> ProbeError:

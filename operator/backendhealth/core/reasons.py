@@ -23,6 +23,7 @@ class Reason(StrEnum):
     ADDRESS_REFUSED = "AddressRefused"
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105
     SECRET_FORBIDDEN = "SecretForbidden"  # noqa: S105
+    SECRET_NOT_ALLOWED = "SecretNotAllowed"  # noqa: S105
     SECRET_UNAVAILABLE = "SecretUnavailable"  # noqa: S105
     SECRET_KEY_MISSING = "SecretKeyMissing"  # noqa: S105
     SECRET_INVALID = "SecretInvalid"  # noqa: S105
@@ -83,6 +84,23 @@ class Reason(StrEnum):
     UNEXPECTED_RESULT = "UnexpectedResult"
     UNEXPECTED_ROLE = "UnexpectedRole"
     REPLICATION_LAG = "ReplicationLag"
+    # pods
+    NO_CLUSTER = "NoCluster"
+    CLUSTER_UNAVAILABLE = "ClusterUnavailable"
+    PODS_FORBIDDEN = "PodsForbidden"
+    NO_PODS = "NoPods"
+    NOT_ENOUGH_READY = "NotEnoughReady"
+    PODS_DEGRADED = "PodsDegraded"
+    RESTARTS_RISING = "RestartsRising"
+    OOM_KILLED = "OOMKilled"
+    CONTAINER_CONFIG_ERROR = "ContainerConfigError"
+    CONTAINER_START_FAILED = "ContainerStartFailed"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    CRASH_LOOP_BACK_OFF = "CrashLoopBackOff"
+    UNSCHEDULABLE = "Unschedulable"
+    CONTAINER_EXITED = "ContainerExited"
+    POD_FAILED = "PodFailed"
+    POD_NOT_READY = "PodNotReady"
 
     @property
     def verdict(self) -> Verdict:
@@ -182,8 +200,15 @@ REASONS: dict[Reason, ReasonInfo] = {
         _N,
         _ALL,
         "A Secret that the probe names may not be read by us.",
-        "401 or 403 from the API server.",
-        "Grant `get` on the Secret that the message names.",
+        "401 or 403 from the API server, or no `spec.serviceAccountName` whose rights could be asked about.",
+        "Run the `kubectl` line at the end of the message, if the grant is meant to be.",
+    ),
+    Reason.SECRET_NOT_ALLOWED: _Row(
+        _N,
+        _ALL,
+        "A Secret that the probe names may be read, but its owner does not allow its use by this resource or host.",
+        "The Secret's annotations `backendhealth.dev/allow` and `backendhealth.dev/allow-hosts`.",
+        "Ask the Secret's owner, who may run the `kubectl` line at the end of the message.",
     ),
     Reason.SECRET_UNAVAILABLE: _Row(
         _N,
@@ -548,5 +573,117 @@ REASONS: dict[Reason, ReasonInfo] = {
         "The standby is further behind its primary than allowed.",
         "Replay lag against maxReplicationLag.",
         "Load on the standby, long queries that hold replay back, the network to the primary.",
+    ),
+    Reason.NO_CLUSTER: _Row(
+        _N,
+        "pods",
+        "Pods can't be seen because no cluster is known to this command.",
+        "There is neither a kubeconfig given on purpose nor an operator's own access.",
+        "Give `--kubeconfig FILE` to `backendhealth check`.",
+    ),
+    Reason.CLUSTER_UNAVAILABLE: _Row(
+        _N,
+        "pods",
+        "The API server does not answer, so nobody can tell how the pods are; they may well run.",
+        "Listing the pods failed or took too long, or the watch has been lost for more than 10 seconds.",
+        "The API server; our own network to it. What depends on the pods may be fine meanwhile.",
+    ),
+    Reason.PODS_FORBIDDEN: _Row(
+        _N,
+        "pods",
+        "The prober may not list and watch pods in the resource's namespace.",
+        "401 or 403 from the API server.",
+        "The message has the kubectl line that grants it.",
+    ),
+    Reason.NO_PODS: _Row(
+        _U,
+        "pods",
+        "No pod that is to run matches the selector.",
+        "The list is empty, or holds only pods that have ended or are being deleted.",
+        "Scaled to zero? A quota? `kubectl describe` of the Deployment or StatefulSet; the labels in the selector.",
+    ),
+    Reason.NOT_ENOUGH_READY: _Row(
+        _U,
+        "pods",
+        "Fewer pods are ready than needed, and none of the others says more than that it is not ready.",
+        "Pods with condition Ready against minimumReady.",
+        "The pods in the list of subjects; what their readiness probes ask; how many are meant to run.",
+    ),
+    Reason.PODS_DEGRADED: _Row(
+        _D,
+        "pods",
+        "Enough pods are ready, but one of the others is in trouble: a rollout that hangs, or lost redundancy.",
+        "A trouble of a pod beyond minimumReady; a pod that just starts or ends is none.",
+        "The pods in the list of subjects.",
+    ),
+    Reason.RESTARTS_RISING: _Row(
+        _D,
+        "pods",
+        "All needed pods are ready, but one of them is restarted again and again.",
+        "Restart counts within restartWindow against maximumRestarts.",
+        "`kubectl logs --previous`; liveness probes that are too strict; memory.",
+    ),
+    Reason.OOM_KILLED: _Row(
+        _U,
+        "pods",
+        "A container was killed because it used more memory than its limit.",
+        "OOMKilled in the container's present or last state; of a ready pod, for restartWindow.",
+        "Raise resources.limits.memory, or find what grew.",
+    ),
+    Reason.CONTAINER_CONFIG_ERROR: _Row(
+        _U,
+        "pods",
+        "A container is not made because a Secret, ConfigMap or key that its spec names is missing.",
+        "CreateContainerConfigError.",
+        "Create what the message names.",
+    ),
+    Reason.CONTAINER_START_FAILED: _Row(
+        _U,
+        "pods",
+        "The container runtime can't start a container.",
+        "CreateContainerError, RunContainerError, StartError or a failed hook.",
+        "The runtime's words in the message: a command that isn't in the image, a mount, a permission.",
+    ),
+    Reason.IMAGE_PULL_FAILED: _Row(
+        _U,
+        "pods",
+        "A container's image can't be had.",
+        "ErrImagePull, ImagePullBackOff, InvalidImageName and the like.",
+        "The image's name and tag; imagePullSecrets; the registry; the node's way to it.",
+    ),
+    Reason.CRASH_LOOP_BACK_OFF: _Row(
+        _U,
+        "pods",
+        "A container crashes each time that it is started.",
+        "CrashLoopBackOff, or two restarts or more within restartWindow and not up for 20 seconds since the last.",
+        "`kubectl logs --previous`; what it needs at its start: a backend, a Secret, a migration.",
+    ),
+    Reason.UNSCHEDULABLE: _Row(
+        _U,
+        "pods",
+        "No node takes the pod.",
+        "The pod's condition PodScheduled.",
+        "The scheduler's words in the message: requests, node selectors, taints, volumes, gates.",
+    ),
+    Reason.CONTAINER_EXITED: _Row(
+        _U,
+        "pods",
+        "A container has ended with an error and does not run.",
+        "The container's state terminated with an exit code other than 0.",
+        "`kubectl logs`; it is started again unless restartPolicy says otherwise.",
+    ),
+    Reason.POD_FAILED: _Row(
+        _U,
+        "pods",
+        "A pod has failed for good and nothing has taken its place.",
+        "Phase Failed: evicted, over its deadline, refused by its node, or a Job's attempt.",
+        "The pod's reason in the message; who is to replace it?",
+    ),
+    Reason.POD_NOT_READY: _Row(
+        _U,
+        "pods",
+        "A pod is not ready, and its containers show no cause.",
+        "The pod's condition Ready; with enough others ready, told after 60 seconds or when it was ready before.",
+        "What the readiness probe asks for; its node; `kubectl describe pod`.",
     ),
 }

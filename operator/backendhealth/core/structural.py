@@ -56,6 +56,9 @@ def _resolved(raw: Schema, defs: dict[str, Schema], path: str) -> Schema:
 
 
 def _object(node: Schema, raw: Schema, defs: dict[str, Schema], path: str) -> None:
+    if isinstance(raw.get("additionalProperties"), dict):
+        _map(node, raw, defs, path)
+        return
     if not raw.get("properties"):
         raise SchemaError(f"{path}: an object without fields has no bound")
     node["properties"] = {}
@@ -63,6 +66,12 @@ def _object(node: Schema, raw: Schema, defs: dict[str, Schema], path: str) -> No
         node["properties"][name] = made = _node(field, defs, f"{path}.{name}")
         if not made.get("description"):
             raise SchemaError(f"{path}.{name}: no description")
+
+
+def _map(node: Schema, raw: Schema, defs: dict[str, Schema], path: str) -> None:
+    node["additionalProperties"] = _node(raw["additionalProperties"], defs, f"{path}.*")
+    if "maxProperties" not in raw:
+        raise SchemaError(f"{path}: no maxProperties")
 
 
 def _array(node: Schema, raw: Schema, defs: dict[str, Schema], path: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -56,9 +57,9 @@ def validate(raw: Any) -> tuple[BackendHealth | None, list[Problem]]:
 
 
 def _fields(raw: Any) -> tuple[BackendHealth | None, list[Problem], Any]:
-    """What is wrong with each field by itself, and `raw` with its lists cut to the length that they may have.
+    """What is wrong with each field by itself, and `raw` with its lists and maps cut to the length that they may have.
 
-    A list that is too long hides what is wrong in its items, so these are asked for once more.
+    One that is too long hides what is wrong in its items, so these are asked for once more.
     """
     problems: dict[tuple[Loc, str], Problem] = {}
     while True:
@@ -75,10 +76,14 @@ def _fields(raw: Any) -> tuple[BackendHealth | None, list[Problem], Any]:
         cut = raw
         for found in errors:
             if found["type"] == "too_long":
-                cut = _replaced(cut, found["loc"], found["input"][: found["ctx"]["max_length"]])
+                cut = _replaced(cut, found["loc"], _first(found["input"], found["ctx"]["max_length"]))
         if cut is raw:
             return None, list(problems.values()), raw
         raw = cut
+
+
+def _first(items: Any, count: int) -> Any:
+    return dict(islice(items.items(), count)) if isinstance(items, Mapping) else items[:count]
 
 
 def _replaced(raw: Any, loc: Loc, value: Any) -> Any:

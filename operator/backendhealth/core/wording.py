@@ -211,10 +211,15 @@ def _range(node: Schema, _value: Any) -> Said:
 
 
 def _length(node: Schema, value: Any) -> Said:
-    unit, low, high = (
-        ("items", "minItems", "maxItems") if isinstance(value, list) else ("characters", "minLength", "maxLength")
-    )
+    unit, low, high = _LENGTHS[type(value)]
     return Said("length", f"must have from {node.get(low, 0)} to {node.get(high)} {unit}, not {len(value)}")
+
+
+_LENGTHS: dict[type[Any], tuple[str, str, str]] = {
+    list: ("items", "minItems", "maxItems"),
+    dict: ("entries", "minProperties", "maxProperties"),
+    str: ("characters", "minLength", "maxLength"),
+}
 
 
 def _no_match(node: Schema, value: str) -> Said:

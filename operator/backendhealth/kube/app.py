@@ -162,7 +162,8 @@ class App:
     def _open(self, resource: BackendHealth, probe: Probe, changed: Signal) -> Prober:
         namespace, account = resource.metadata.namespace, resource.spec.service_account_name
         secrets = self._secrets.of(namespace, resource.metadata.name, account, hosts_of(probe.target))
-        context = Context(self._dialer.bound(secrets.check_host), secrets, namespace, self._pods, changed)
+        dialer = self._dialer.bound(secrets.check_host, namespace)
+        context = Context(dialer, secrets, namespace, self._pods, changed)
         return Prober(build(probe, context), secrets)
 
     def _scheduler_stuck(self) -> str | None:

@@ -25,6 +25,7 @@ async def operate(app: App, settings: Settings) -> None:
     """Run kopf for an app that has started, until a signal or a fault; then the app has stopped."""
     await kopf.operator(
         memo=kopf.Memo(app=app),
+        identity=settings.identity,  # else it asks for the user's name, and in a pod there may be none
         standalone=True,
         clusterwide=not settings.namespaces,
         namespaces=settings.namespaces,

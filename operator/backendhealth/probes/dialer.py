@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import datetime as dt
 import ipaddress
 import re
@@ -17,6 +18,7 @@ from typing import TypeVar
 
 import aiohappyeyeballs
 
+from backendhealth.core.hostlist import Address
 from backendhealth.core.reasons import Reason
 from backendhealth.probes.endpoint import host_port
 from backendhealth.probes.exchange import ProbeError
@@ -26,8 +28,13 @@ from backendhealth.probes.trace import Trace
 AddrInfo = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int]]
 Resolver = Callable[[str, int], list[AddrInfo]]
 """Blocking look-up of a host's TCP addresses; raises socket.gaierror. Run in a thread."""
-Guard = Callable[[ipaddress.IPv4Address | ipaddress.IPv6Address], str | None]
-"""Why an address must not be connected to, or None."""
+Guard = Callable[[str, Address | None], str | None]
+"""Why a host, as the spec or a server names it, must not be connected to at an address, or None.
+
+Asked once without an address, before the name is looked up, and then about each address that it has.
+"""
+HostCheck = Callable[[str], None]
+"""Asked about each host before it is looked up; raises ProbeError."""
 
 HAPPY_EYEBALLS_DELAY = 0.25  # seconds before the next address is tried beside the first, as in RFC 8305
 MAX_LOOKUPS = 16
@@ -59,25 +66,41 @@ class Connection:
 
 
 class Dialer:
-    """Opens connections for all probes. `guard` is asked about each address before it is connected to."""
+    """Opens connections for all probes. `guard` is asked about each host and address before it is connected to."""
 
     def __init__(self, *, resolver: Resolver = system_resolver, guard: Guard | None = None) -> None:
-        self._resolver = resolver
         self._guard = guard
-        self._lookups: dict[Place, asyncio.Future[list[AddrInfo]]] = {}
-        self._queue: deque[Place] = deque()
-        self._threads = 0
+        self._check: HostCheck | None = None
+        self._namespace = ""
+        self._lookups = _Lookups(resolver)
+
+    def bound(self, check: HostCheck, namespace: str = "") -> Dialer:
+        """The same dialer for who may connect only to hosts that `check` lets pass.
+
+        `namespace`: in a cluster, a name without a dot is a Service of that one, as it is for the pods in it; our own
+        resolver would look in the namespace that we run in.
+        """
+        view = copy.copy(self)
+        view._check = check  # noqa: SLF001 - our own
+        view._namespace = namespace  # noqa: SLF001
+        return view
 
     async def resolve(self, host: str, port: int, trace: Trace) -> list[AddrInfo]:
         """The addresses of `host` that may be connected to. Raises gaierror, or ProbeError (AddressRefused)."""
+        if self._check:
+            self._check(host)
+        host = self._in_namespace(host)
+        refusal = self._guard(host, None) if self._guard else None
+        if refusal is not None:
+            raise ProbeError(Reason.ADDRESS_REFUSED, f"not connected to {host}: {refusal}")
         with trace.step("resolve"):
             try:
-                found = _literal(host, port) or await self._look_up(host, port)
+                found = _literal(host, port) or await self._lookups.of(host, port)
             except socket.gaierror as error:
                 raise _about(error, host) from None
         allowed, why = [], ""
         for info in found:
-            refusal = self._guard(_address(info)) if self._guard else None
+            refusal = self._guard(host, _address(info)) if self._guard else None
             if refusal is None:
                 allowed.append(info)
             else:
@@ -85,6 +108,10 @@ class Dialer:
         if not allowed:
             raise ProbeError(Reason.ADDRESS_REFUSED, f"not connected to {why or host}")
         return allowed
+
+    def _in_namespace(self, host: str) -> str:
+        plain = self._namespace and not set(".:") & set(host) and host != "localhost"
+        return f"{host}.{self._namespace}.svc" if plain else host
 
     async def connect(self, host: str, port: int, trace: Trace) -> socket.socket:
         """A connected, non-blocking socket to the first of the host's addresses that answers."""
@@ -123,21 +150,31 @@ class Dialer:
             transport, _ = await over_tls(lambda: protocol, sock, place, trace, tls)
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
-    async def _look_up(self, host: str, port: int) -> list[AddrInfo]:
+
+class _Lookups:
+    """Look-ups of names in threads, shared by all who ask for the same."""
+
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
+        self._under_way: dict[Place, asyncio.Future[list[AddrInfo]]] = {}
+        self._queue: deque[Place] = deque()
+        self._threads = 0
+
+    async def of(self, host: str, port: int) -> list[AddrInfo]:
         """Look up in a daemon thread, once for all who ask meanwhile: a hung resolver holds neither us nor our end."""
         place = (host, port)
-        future = self._lookups.get(place)
+        future = self._under_way.get(place)
         if future is None:
-            future = self._lookups[place] = asyncio.get_running_loop().create_future()
+            future = self._under_way[place] = asyncio.get_running_loop().create_future()
             self._queue.append(place)
-            self._start_lookups()
+            self._start()
         return await asyncio.shield(future)
 
-    def _start_lookups(self) -> None:
+    def _start(self) -> None:
         while self._queue and self._threads < MAX_LOOKUPS:
             self._threads += 1
             place = self._queue.popleft()
-            threading.Thread(target=self._look_up_blocking, args=(place, self._lookups[place]), daemon=True).start()
+            threading.Thread(target=self._look_up_blocking, args=(place, self._under_way[place]), daemon=True).start()
 
     def _look_up_blocking(self, place: Place, future: asyncio.Future[list[AddrInfo]]) -> None:
         result: list[AddrInfo] | Exception
@@ -154,13 +191,13 @@ class Dialer:
         self, place: Place, future: asyncio.Future[list[AddrInfo]], result: list[AddrInfo] | Exception
     ) -> None:
         self._threads -= 1
-        del self._lookups[place]
+        del self._under_way[place]
         if isinstance(result, Exception):
             future.set_exception(result)
             future.exception()  # whoever asked may have given up: then nobody else retrieves it
         else:
             future.set_result(result)
-        self._start_lookups()
+        self._start()
 
 
 async def over_tls(
@@ -191,7 +228,7 @@ def _literal(host: str, port: int) -> list[AddrInfo] | None:
     return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (str(ip), port))]
 
 
-def _address(info: AddrInfo) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+def _address(info: AddrInfo) -> Address:
     """What is really connected to: `::ffff:127.0.0.1` is 127.0.0.1."""
     address = ipaddress.ip_address(info[4][0].partition("%")[0])
     return (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address

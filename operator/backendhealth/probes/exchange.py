@@ -15,6 +15,8 @@ from backendhealth.probes.trace import Trace
 
 log = logging.getLogger(__name__)
 
+LIST = "list"
+"""The step that asks the API server for pods: when it hangs, nothing is known of the pods."""
 _CERT_HAS_EXPIRED = 10  # X509_V_ERR_CERT_HAS_EXPIRED
 _GONE = (errno.EPIPE, errno.ESHUTDOWN, errno.ENOTCONN, errno.ECONNABORTED)
 
@@ -117,7 +119,7 @@ def _where(error: BaseException) -> str:
 
 
 def timed_out(trace: Trace, timeout: float) -> Finding:
-    """The finding for a deadline that passed; a resolver that does not answer is our own failure."""
+    """The finding for a deadline that passed; a resolver or an API server that does not answer is our own failure."""
     step = trace.failed_in
     after = f"{timeout:g} s"
     if step == "resolve":
@@ -127,6 +129,9 @@ def timed_out(trace: Trace, timeout: float) -> Finding:
             steps=trace.steps,
             contact=False,
         )
+    if step == LIST:
+        told = f"the API server did not list the pods within {after}"
+        return Finding(Reason.CLUSTER_UNAVAILABLE, told, steps=trace.steps, contact=False)
     if not step and not trace.steps:  # reading Secrets is all that comes before the first step
         told = f"reading its Secrets took longer than {after}: nothing was sent to the backend"
         return Finding(Reason.SECRET_UNAVAILABLE, told, steps=trace.steps, contact=False)

@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from backendhealth.core.spec.backendhealth import MEMBERS, Probe
 from backendhealth.probes.dialer import Dialer
 from backendhealth.probes.exchange import Exchange
+from backendhealth.probes.podsource import PodSource, Signal
 from backendhealth.probes.secrets import Secrets
+
+
+def _unheard() -> None:
+    """For those who make attempts by themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +22,12 @@ class Context:
 
     dialer: Dialer
     secrets: Secrets
+    namespace: str = "default"
+    """The resource's own."""
+    pods: PodSource | None = None
+    """None where no cluster is known."""
+    signal: Signal = _unheard
+    """Asks for an attempt at once."""
 
 
 def build(probe: Probe, context: Context) -> Exchange:

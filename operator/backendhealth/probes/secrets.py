@@ -26,6 +26,22 @@ class Secrets(Protocol):
         ...
 
 
+class LiveSecrets(Secrets, Protocol):
+    """Secrets that are watched while a connection made with them is kept."""
+
+    async def changed(self) -> bool:
+        """Whether a Secret that was read since `release` has changed or may not be read any more."""
+        ...
+
+    def distrust(self) -> None:
+        """The backend refused what was read: read anew next time."""
+        ...
+
+    def release(self) -> None:
+        """No connection is kept: what was read so far is in use no longer."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """What a backend asks for; empty strings where the Secret has no such key."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import socket
 import threading
@@ -11,6 +10,7 @@ import time
 
 import pytest
 
+from backendhealth.core.hostlist import Address
 from backendhealth.core.reasons import Reason
 from backendhealth.core.verdict import Verdict
 from backendhealth.probes.dialer import AddrInfo, Dialer
@@ -52,8 +52,8 @@ async def test_a_resolver_that_does_not_answer_is_our_own_failure(healthy: Membe
 
 
 async def test_grpc_connects_only_where_the_guard_consented(healthy: Member) -> None:
-    def guard(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str | None:
-        return "loopback" if address.is_loopback else None
+    def guard(_: str, address: Address | None) -> str | None:
+        return "loopback" if address and address.is_loopback else None
 
     finding = await attempt_once("etcd", {"endpoints": [healthy.url]}, dialer=Dialer(guard=guard))
     assert finding.reason is Reason.ADDRESS_REFUSED

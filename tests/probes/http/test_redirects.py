@@ -86,7 +86,7 @@ async def test_to_no_place_for_http(server: HttpServer, location: str) -> None:
 
 async def test_to_an_address_that_is_refused(server: HttpServer) -> None:
     server.on("/", 302, headers={"Location": "http://127.0.0.66:1/latest/meta-data/"})
-    guarded = Dialer(guard=lambda address: "metadata" if str(address) == "127.0.0.66" else None)
+    guarded = Dialer(guard=lambda _, address: "metadata" if str(address) == "127.0.0.66" else None)
     finding = await follow(server, dialer=guarded)
     assert finding.reason is Reason.ADDRESS_REFUSED
     assert "not connected to 127.0.0.66 (127.0.0.66): metadata" in finding.message
@@ -96,7 +96,7 @@ async def test_to_a_name_with_an_address_that_is_refused(server: HttpServer) -> 
     server.on("/", 302, headers={"Location": "http://innocent.test/"})
     guarded = Dialer(
         resolver=resolves_to(("127.0.0.66", 1)),
-        guard=lambda address: "metadata" if str(address) == "127.0.0.66" else None,
+        guard=lambda _, address: "metadata" if str(address) == "127.0.0.66" else None,
     )
     finding = await follow(server, dialer=guarded)
     assert finding.reason is Reason.ADDRESS_REFUSED

@@ -280,7 +280,8 @@ async def test_a_name_with_a_dead_address(primary: Postgres) -> None:
 
 async def test_an_address_that_is_refused(primary: Postgres) -> None:
     guarded = Dialer(
-        resolver=resolves_to(("127.0.0.1", primary.port)), guard=lambda address: "no" if address.is_loopback else None
+        resolver=resolves_to(("127.0.0.1", primary.port)),
+        guard=lambda _, address: "no" if address and address.is_loopback else None,
     )
     finding = await probe(primary, host="db.test", dialer=guarded)
     assert_found(finding, Reason.ADDRESS_REFUSED, "not connected to 127.0.0.1 (db.test): no")

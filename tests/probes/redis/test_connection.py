@@ -266,6 +266,6 @@ async def test_name_with_a_dead_and_a_live_address(server: RedisServer) -> None:
 
 
 async def test_address_that_the_guard_refuses(server: RedisServer) -> None:
-    dialer = Dialer(guard=lambda address: "loopback" if address.is_loopback else None)
+    dialer = Dialer(guard=lambda _, address: "loopback" if address and address.is_loopback else None)
     finding = await attempt_once("redis", target(server), dialer=dialer)
     assert_found(finding, Reason.ADDRESS_REFUSED, "127.0.0.1", "loopback")

@@ -235,7 +235,7 @@ async def test_garbage_sentinel(reply: bytes) -> None:
 
 
 async def test_learnt_address_is_guarded() -> None:
-    def guard(address: object) -> str | None:
+    def guard(_: str, address: object) -> str | None:
         return "not for you" if str(address) == "127.0.0.2" else None
 
     with RedisServer(host="127.0.0.2") as primary, watching(primary) as sentinel:

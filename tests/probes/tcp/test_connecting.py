@@ -94,7 +94,7 @@ async def test_an_address_that_must_not_be_connected_to() -> None:
     with misbehaving.silent() as server:
         guarded = Dialer(
             resolver=resolves_to(("127.0.0.1", server.port)),
-            guard=lambda address: "loopback" if address.is_loopback else None,
+            guard=lambda _, address: "loopback" if address and address.is_loopback else None,
         )
         by_name = await connect("backend.test", server.port, dialer=guarded)
         by_address = await connect("127.0.0.1", server.port, dialer=guarded)

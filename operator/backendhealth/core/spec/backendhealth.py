@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 from backendhealth.core.durations import seconds
 from backendhealth.core.spec.base import Model, Name, ObjectName, Raw, Rule, duration_between, exactly_one
 from backendhealth.core.spec.generic import HttpProbe, PostgresProbe, TcpProbe
+from backendhealth.core.spec.pods import PodsProbe
 from backendhealth.core.spec.targets import ElasticsearchProbe, EtcdProbe, RedisProbe, RethinkdbProbe
 
 GROUP = "backendhealth.dev"
@@ -16,8 +17,8 @@ VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 KIND = "BackendHealth"
 
-Target = EtcdProbe | RethinkdbProbe | RedisProbe | ElasticsearchProbe | PostgresProbe | HttpProbe | TcpProbe
-MEMBERS: tuple[str, ...] = ("etcd", "rethinkdb", "redis", "elasticsearch", "postgres", "http", "tcp")
+Target = EtcdProbe | RethinkdbProbe | RedisProbe | ElasticsearchProbe | PostgresProbe | HttpProbe | TcpProbe | PodsProbe
+MEMBERS: tuple[str, ...] = ("etcd", "rethinkdb", "redis", "elasticsearch", "postgres", "http", "tcp", "pods")
 
 Interval = Annotated[str, duration_between("1s", "24h")]
 RetryInterval = Annotated[str, duration_between("100ms", "24h")]
@@ -75,10 +76,14 @@ class Timing(Model):
         default=None, description="Deadline of one attempt: look-up, connect, TLS, authentication and reading (5s)."
     )
     failure_threshold: Threshold | None = Field(
-        default=None, description="Consecutive attempts that are worse before the verdict gets worse (3)."
+        default=None,
+        description="Consecutive attempts that are worse before the verdict gets worse (3; for `pods`, whose facts"
+        " don't waver, 1 unless the probe sets it).",
     )
     success_threshold: Threshold | None = Field(
-        default=None, description="Consecutive attempts that are better before the verdict gets better (2)."
+        default=None,
+        description="Consecutive attempts that are better before the verdict gets better (2; for `pods` 1 unless the"
+        " probe sets it).",
     )
     initial_delay: InitialDelay | None = Field(default=None, description="Time before the first attempt (0s).")
     suspend: bool | None = Field(default=None, description="Stop probing; the verdict becomes Unknown (Suspended).")
@@ -99,6 +104,7 @@ class Probe(Timing):
     postgres: PostgresProbe | None = None
     http: HttpProbe | None = None
     tcp: TcpProbe | None = None
+    pods: PodsProbe | None = None
     rules: ClassVar[tuple[Rule, ...]] = (exactly_one("one-probe-member", MEMBERS), *_TIMING_RULES)
 
     @property

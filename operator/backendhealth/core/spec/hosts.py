@@ -6,6 +6,7 @@ import re
 
 from backendhealth.core.spec.backendhealth import Target
 from backendhealth.core.spec.generic import HttpProbe, PostgresProbe, TcpProbe
+from backendhealth.core.spec.pods import PodsProbe
 from backendhealth.core.spec.targets import ElasticsearchProbe, EtcdProbe, RedisProbe, RethinkdbProbe
 
 _PLACE = re.compile(r"(?:[a-z]+://)?(\[[^]]*\]|[^:/?#]*)")
@@ -13,7 +14,7 @@ _PLACE = re.compile(r"(?:[a-z]+://)?(\[[^]]*\]|[^:/?#]*)")
 
 
 def hosts_of(target: Target) -> frozenset[str]:
-    """Host names and addresses of the target, lower-case."""
+    """Host names and addresses of the target, lower-case; none for pods, of which the API server tells."""
     return frozenset(place.strip("[]").rstrip(".").lower() for place in _places(target))
 
 
@@ -35,3 +36,5 @@ def _places(target: Target) -> list[str]:
             return [_host(place) for place in (found.endpoints if found else [target.url or ""])]
         case TcpProbe() | PostgresProbe() | RethinkdbProbe():
             return [target.host]
+        case PodsProbe():
+            return []

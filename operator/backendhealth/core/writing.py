@@ -1,0 +1,195 @@
+"""What of a status is worth a write, what of it fits into an object, and when a sign of life is due."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from backendhealth.core.spec.backendhealth import GROUP
+from backendhealth.core.spec.status import BackendHealthStatus
+from backendhealth.core.verdict import Verdict
+
+Json = dict[str, Any]
+
+WRITTEN_FIELDS = (
+    "observedGeneration",
+    "probeRequestedAt",
+    "summary",
+    "conditions",
+    "probes",
+    "diagnosis",
+    "incident",
+    "history",
+)
+"""The fields whose change causes a write; `heartbeatTime` is the only other one."""
+STATUS_BYTES = 256 * 1024
+"""Room for a status. etcd takes 1.5 MiB at once, and the spec and the list of managed fields need theirs."""
+_SPREAD = 0.1  # part of a heartbeat's interval over which heartbeats are spread
+_EMPTY: tuple[Any, ...] = (None, "", [], {})
+_ESCAPED = ("<", ">", "&")  # Go stores them as \u003c
+_LINE_BREAKS = ("\u2028", "\u2029")  # of 3 bytes, stored as \u2028
+_FORBIDDEN = re.compile(
+    r'User "([A-Za-z0-9._:@/-]{1,300})" cannot (get|update) resource "(backendhealths(?:/status)?)"'
+)
+
+
+def rendered(status: BackendHealthStatus) -> Json:
+    """The status as the API server takes it, without `heartbeatTime`."""
+    return status.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"heartbeat_time"})
+
+
+def fingerprint(status: Mapping[str, Any] | None) -> str:
+    """A hash of the listed fields: a status with another one is worth a write.
+
+    What is empty is as what is absent: the API server fills defaults in and leaves nulls out.
+    """
+    listed = _bare({field: (status or {}).get(field) for field in WRITTEN_FIELDS})
+    text = json.dumps(listed, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _bare(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: bare for name, item in value.items() if (bare := _bare(item)) not in _EMPTY}
+    return [_bare(item) for item in value] if isinstance(value, list) else value
+
+
+def heartbeat_in(age: float | None, every: float, key: str) -> float:
+    """Seconds until the heartbeat of `key` is due, when its last write is `age` seconds old; None: there was none.
+
+    Those that were written together, or are overdue after we were away, don't beat together. An age below zero is a
+    clock that was set back.
+    """
+    spread = _SPREAD * every * int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) / 0xFFFFFFFF
+    return spread if age is None else max(every - spread - max(age, 0.0), spread)
+
+
+def age_of(status: Mapping[str, Any] | None, now: float) -> float | None:
+    """Seconds since the status was written, by its own `heartbeatTime`; None when it has none that can be read."""
+    written = (status or {}).get("heartbeatTime")
+    try:
+        return now - dt.datetime.fromisoformat(written).timestamp() if isinstance(written, str) else None
+    except ValueError:
+        return None
+
+
+def grant_of(namespace: str, message: str) -> str:
+    """The command that allows what a 403 refused, as the API server's `message` tells it; empty for other refusals."""
+    found = _FORBIDDEN.search(message)
+    if not found:
+        return ""
+    user, verb, resource = found.groups()
+    role = f"backendhealth-{verb}{'-status' if '/' in resource else ''}"
+    what = resource.replace("backendhealths", f"backendhealths.{GROUP}")
+    return (
+        f"kubectl -n {namespace} create role {role} --verb={verb} --resource={what}"
+        f" && kubectl -n {namespace} create rolebinding {role} --role={role} --user={user}"
+    )
+
+
+def stored_bytes(value: Any) -> int:
+    """Bytes of `value` as the API server stores it."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    more = 5 * sum(map(text.count, _ESCAPED)) + 3 * sum(map(text.count, _LINE_BREAKS))
+    return len(text.encode(errors="replace")) + more
+
+
+def fitted(status: Json, room: int = STATUS_BYTES) -> Json:
+    """The status in no more than `room` bytes, if cutting can do it: what is least missed goes first.
+
+    Messages that were cut end in an ellipsis, lists in an entry that tells how many more there are.
+    """
+    for cut in _CUTS:
+        # counting all bytes takes long where there are far too many
+        if _at_least(status) <= room and stored_bytes(status) <= room:
+            break
+        status = cut(status)
+    return status
+
+
+def _at_least(status: Json) -> int:
+    """A lower bound of the bytes of most of a status."""
+    subjects = [one for probe in status.get("probes", ()) for one in probe.get("subjects", ())]
+    return sum(len(one["subject"]) + len(one["message"]) for one in subjects)
+
+
+_Cut = Callable[[Json], Json]
+
+
+def _messages(limit: int, *lists: str) -> _Cut:
+    """Cuts the messages in `lists`; those of the subjects are in the list `subjects`."""
+
+    def short(entry: Json) -> Json:
+        message = entry["message"]
+        return entry if len(message) <= limit else {**entry, "message": f"{message[: limit - 1]}…"}
+
+    def cut(status: Json) -> Json:
+        status = dict(status)
+        for name in set(lists) & status.keys():
+            status[name] = [short(entry) for entry in status[name]]
+        if "subjects" in lists:
+            status["probes"] = [
+                {**probe, "subjects": [short(one) for one in probe.get("subjects", ())]}
+                for probe in status.get("probes", ())
+            ]
+        if "rootCauses" in lists and status.get("diagnosis"):
+            causes = [short(cause) for cause in status["diagnosis"].get("rootCauses", ())]
+            status["diagnosis"] = {**status["diagnosis"], "rootCauses": causes}
+        return status
+
+    return cut
+
+
+def _subjects(most: int) -> _Cut:
+    def cut(status: Json) -> Json:
+        return {**status, "probes": [_with_subjects(probe, most) for probe in status.get("probes", ())]}
+
+    return cut
+
+
+def _with_subjects(probe: Json, most: int) -> Json:
+    subjects = probe.get("subjects", [])
+    if len(subjects) <= most:
+        return probe
+    kept, left = subjects[: most - 1], subjects[most - 1 :]
+    before = _more(left[-1]["subject"])  # an earlier cut has counted some
+    count = len(left) - 1 + before if before else len(left)
+    worst = max(left, key=lambda one: Verdict(one["verdict"]).rank)
+    told = {**worst, "subject": f"… {count} more", "message": "left out: there is no room for them"}
+    return {**probe, "subjects": [*kept, told]}
+
+
+def _causes(most: int) -> _Cut:
+    def cut(status: Json) -> Json:
+        diagnosis = status.get("diagnosis") or {}
+        causes = diagnosis.get("rootCauses", [])
+        if len(causes) <= most:
+            return status
+        left = causes[most - 1 :]
+        told = {**left[0], "component": f"… {len(left)} more", "message": "left out: see probes"}
+        return {**status, "diagnosis": {**diagnosis, "rootCauses": [*causes[: most - 1], told]}}
+
+    return cut
+
+
+def _more(subject: str) -> int:
+    found = re.fullmatch(r"… ([0-9]+) more", subject)
+    return int(found[1]) if found else 0
+
+
+_ALL = ("probes", "conditions", "rootCauses")
+_CUTS: tuple[_Cut, ...] = (
+    _messages(256, "subjects"),
+    _messages(64, "subjects"),
+    _subjects(16),
+    _subjects(4),
+    _messages(256, *_ALL),
+    _messages(64, "subjects", *_ALL),
+    _subjects(1),
+    _causes(8),
+    _messages(8, "subjects", *_ALL),
+)
