@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,12 @@ class Operator(Process):
     """`backendhealth operator`; `namespace` is what it serves and where its Leases are."""
 
     def __init__(
-        self, plane: ControlPlane, namespace: str, *flags: str, kubeconfig: Path | None = None, **env: str
+        self,
+        plane: ControlPlane,
+        namespace: str,
+        *flags: str,
+        kubeconfig: Path | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self.port = free_port()
         super().__init__(
@@ -35,7 +42,7 @@ class Operator(Process):
                 *("--allow-targets", "127.0.0.0/8,::1/128", *flags),
             ],
             ready=self.is_ready,
-            env={**os.environ, "PYTHONPATH": str(ROOT / "operator"), **env},
+            env={**os.environ, "PYTHONPATH": str(ROOT / "operator"), **(env or {})},
         )
 
     def get(self, path: str) -> tuple[int, str]:
@@ -52,8 +59,12 @@ class Operator(Process):
         return self.get("/readyz")[0] == 200
 
     def metric(self, name: str, /, **labels: str) -> float:
-        """The sum of a metric's samples that have these labels."""
-        families = text_string_to_metric_families(self.get("/metrics")[1])
+        """The sum of a metric's samples that have these labels; NaN while it does not answer."""
+        status, text = self.get("/metrics")
+        if status != 200:
+            return math.nan
+        families = list(text_string_to_metric_families(text))
+        assert any(name.startswith(family.name) for family in families), f"there is no metric {name}"
         samples = (sample for family in families for sample in family.samples)
         return sum(one.value for one in samples if one.name == name and labels.items() <= one.labels.items())
 

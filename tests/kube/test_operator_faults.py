@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import time
@@ -157,14 +158,15 @@ def test_a_quiet_world_costs_no_write_but_leases(control_plane: ControlPlane, re
     with Operator(control_plane, resources.namespace, "--heartbeat-interval", "1h") as operator:
         resources.apply("demo", tcp(target))
         resources.wait("demo", "Healthy")
-        wait_until(lambda: operator.metric("backendhealth_status_writes_queued") == 0, 5, "nothing waits")
+        wait_until(lambda: operator.metric("backendhealth_status_queue_length") == 0, 5, "nothing waits")
         wait_until(lambda: resources.condition("demo", "Reconciling") == {}, 5, "all is known")
         start, began = control_plane.audit_log.stat().st_size, time.monotonic()
         wait_until(lambda: time.monotonic() - began >= seconds, seconds + 5, "time passes")
         writes = [
             (one["verb"], one["objectRef"]["resource"])
             for one in control_plane.audited(start)
-            if one["verb"] not in {"get", "list", "watch"} and one.get("userAgent", "").startswith(("backendhealth", "kopf"))
+            if one["verb"] not in {"get", "list", "watch"}
+            and one.get("userAgent", "").startswith(("backendhealth", "kopf"))
         ]
         assert set(writes) == {("update", "leases")}
         assert target.accepted > seconds / 2
@@ -181,13 +183,13 @@ def test_the_wall_clock_is_stepped_by_an_hour_and_back(
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
-    with RedisServer() as redis, Operator(control_plane, resources.namespace, **faked) as operator:
+    with RedisServer() as redis, Operator(control_plane, resources.namespace, env=faked) as operator:
         resources.apply("demo", redis_at(redis), tcp(target))
         resources.wait("demo", "Healthy")
         for offset in ("+1h", "+0"):
             clock.write_text(offset)
-            seen = target.accepted
-            wait_until(lambda seen=seen: target.accepted > seen + 3, 6, "probing goes on at its pace")
+            enough = target.accepted + 3
+            wait_until(functools.partial(has_accepted, target, enough), 6, "probing goes on at its pace")
             redis.kill()
             resources.wait("demo", "Unhealthy ConnectionRefused")
             redis.start()
@@ -209,12 +211,16 @@ def test_the_crd_is_upgraded_with_objects_in_place(
     try:
         resources.apply("demo", tcp(target))
         resources.wait("demo", "Healthy")
-        wait_until(lambda: operator.metric("backendhealth_status_writes_queued") == 0, 5, "nothing waits")
+        wait_until(lambda: operator.metric("backendhealth_status_queue_length") == 0, 5, "nothing waits")
     finally:
         control_plane.apply_crds()
     resources.annotate("demo", probe_requested_at="after the upgrade")
     wait_until(lambda: resources.status("demo").get("probeRequestedAt") == "after the upgrade", 10, "the new field")
     assert resources.state("demo") == "Healthy"
+
+
+def has_accepted(target: Server, count: int) -> bool:
+    return target.accepted > count
 
 
 def faketime_library() -> str:

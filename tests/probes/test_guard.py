@@ -94,3 +94,24 @@ async def test_a_bound_dialer_is_guarded_all_the_same():
 def only_one(host: str) -> None:
     if host != "one.test":
         raise ProbeError(Reason.SECRET_NOT_ALLOWED, f"not with {host}")
+
+
+@pytest.mark.parametrize(
+    ("named", "asked"),
+    [
+        ("etcd", "etcd.shop.svc"),
+        ("etcd.other", "etcd.other"),
+        ("etcd.example.org", "etcd.example.org"),
+        ("localhost", "localhost"),
+    ],
+)
+async def test_a_name_without_a_dot_is_a_service_of_the_namespace(named: str, asked: str):
+    resolver = Asked()
+    resolver.free.set()
+    await Dialer(resolver=resolver).bound(lambda _: None, "shop").resolve(named, 80, Trace())
+    assert resolver.hosts == [asked]
+
+
+async def test_an_address_is_no_name_of_a_namespace():
+    dialer = Dialer(resolver=Asked()).bound(lambda _: None, "shop")
+    assert [info[4][0] for info in await dialer.resolve("::1", 80, Trace())] == ["::1"]

@@ -6,7 +6,7 @@ Events only: a handler of changes would put its notes into each object, a daemon
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, cast
 
 import kopf
 
@@ -25,7 +25,7 @@ async def operate(app: App, settings: Settings) -> None:
     """Run kopf for an app that has started, until a signal or a fault; then the app has stopped."""
     await kopf.operator(
         memo=kopf.Memo(app=app),
-        identity=settings.identity,  # else it asks for the user's name, and in a pod there may be none
+        identity=cast("Any", settings.identity),  # else it asks for the user's name, and in a pod there may be none
         standalone=True,
         clusterwide=not settings.namespaces,
         namespaces=settings.namespaces,
