@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST ?= $(BIN)/python -m pytest
 
-.PHONY: help run demo test test-long lint verify generate bench mutate format servers clean
+.PHONY: help run demo test test-long lint verify generate lock bench mutate format cluster cluster-down cluster-kind clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,18 +37,39 @@ generate: $(VENV)/.installed  ## write the CRDs and the reference anew
 verify: $(VENV)/.installed  ## fail when the CRDs or the reference are stale
 	$(BIN)/python hack/generate.py --check
 
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url
+lock: $(VENV)/.installed  ## pin what the image is made of; UPGRADE=--upgrade takes the newest
+	$(LOCK) $(UPGRADE) pyproject.toml -o requirements.lock
+	$(LOCK) $(UPGRADE) --group build -o requirements-build.lock
+
 bench: $(VENV)/.installed servers  ## CPU, memory and lateness, beside the bare floor
 	$(BIN)/python -m bench
 
 mutate: $(VENV)/.installed servers  ## turn each reason's detection off in turn: a test must fail
 	$(BIN)/python -m tests.mutation
 
-.PHONY: servers servers-run
+cluster: $(VENV)/.installed servers-cluster  ## a real Kubernetes with one node, started in seconds, until cluster-down
+	@$(BIN)/python -m tests.cluster up
+
+cluster-down:  ## end it
+	@$(BIN)/python -m tests.cluster down
+
+cluster-kind: $(VENV)/.installed servers-cluster  ## the same with kind and Docker, and the images that the tests use
+	kind create cluster --name backendhealth
+	docker build --tag localhost/backendhealth:e2e .
+	@$(BIN)/python -m tests.cluster images $(VENV)/kind-images --without-product
+	for image in $(VENV)/kind-images/*.tar; do kind load image-archive --name backendhealth "$$image" || exit 1; done
+	kind load docker-image --name backendhealth localhost/backendhealth:e2e
+
+.PHONY: servers servers-run servers-cluster
 servers: $(VENV)/.installed
 	@PYTHON=$(BIN)/python hack/install-servers.sh all
 
 servers-run: $(VENV)/.installed
 	@PYTHON=$(BIN)/python hack/install-servers.sh run
+
+servers-cluster: $(VENV)/.installed
+	@PYTHON=$(BIN)/python hack/install-servers.sh cluster
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.servers.process import ServerFailed, wait_until
+from tests.servers.process import wait_until
 
 NEEDED = frozenset({"cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "name=systemd"})
+_PREFIX = "bh-cluster-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,21 +23,26 @@ class Hierarchy:
     own: Path
 
 
-def hierarchies(needed: frozenset[str] = NEEDED) -> list[Hierarchy]:
-    """The hierarchies that a kubelet needs. Raises ServerFailed in one line when this machine has them not."""
+def hierarchies() -> list[Hierarchy]:
+    """The hierarchies that a kubelet needs, as far as they are mounted."""
     mounted = _mounts()
     found = []
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
-        if controllers in mounted and needed & set(controllers.split(",")):
+        if controllers in mounted:
             found.append(Hierarchy(controllers, mounted[controllers] / path.lstrip("/")))
-    absent = needed - {name for hierarchy in found for name in hierarchy.controllers.split(",")}
-    if absent:
-        raise ServerFailed(
-            f"the cluster's node needs cgroup v1 with the controllers {', '.join(sorted(absent))}; "
-            "with cgroup v2 use kind and BACKENDHEALTH_E2E_KUBECONFIG"
-        )
     return found
+
+
+def missing() -> str:
+    """Which hierarchies this machine lacks, in one line; empty when none."""
+    absent = NEEDED - {name for hierarchy in hierarchies() for name in hierarchy.controllers.split(",")}
+    if not absent:
+        return ""
+    return (
+        f"the cluster's node needs cgroup v1 with the controllers {', '.join(sorted(absent))}; "
+        "with cgroup v2 use kind and BACKENDHEALTH_E2E_KUBECONFIG"
+    )
 
 
 def _mounts() -> dict[str, Path]:
@@ -46,25 +52,31 @@ def _mounts() -> dict[str, Path]:
         before, _, after = line.partition(" - ")
         kind, _, options = after.split(" ", 2)
         if kind == "cgroup":
-            known = [option for option in options.split(",") if option in NEEDED]
-            found[",".join(known)] = Path(before.split(" ")[4])
+            known = ",".join(option for option in options.split(",") if option in NEEDED)
+            found[known] = Path(before.split(" ")[4])
     return found
 
 
 class Cgroups:
     """One new cgroup in each hierarchy, below our own."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self) -> None:
+        name = f"{_PREFIX}{os.getpid()}"
         self.members = [Hierarchy(found.controllers, found.own / name) for found in hierarchies()]
 
     def create(self) -> None:
-        """Make them. Raises OSError where that is not allowed."""
+        """Make them, and remove those of clusters that were killed. Raises OSError where that is not allowed."""
+        self._sweep()
         for member in self.members:
             member.own.mkdir(exist_ok=True)
             for setting in ("cpuset.cpus", "cpuset.mems"):  # empty in a new one, which then takes no process
                 path = member.own / setting
                 if path.exists() and not path.read_text().strip():
                     path.write_text((member.own.parent / setting).read_text())
+
+    def _sweep(self) -> None:
+        for member in self.members:
+            _remove_trees([path for path in member.own.parent.glob(f"{_PREFIX}*") if not _alive(path)])
 
     def join(self) -> None:
         """Move the calling process into them."""
@@ -94,6 +106,7 @@ class Cgroups:
             _remove_trees(left)
             if time.monotonic() > deadline:
                 raise TimeoutError(f"cgroups are still in use: {', '.join(map(str, left))}")
+        self._sweep()
 
     def memory(self) -> dict[int, int]:
         """Resident bytes by pid, of the processes in them."""
@@ -103,6 +116,11 @@ class Cgroups:
             with contextlib.suppress(OSError):
                 sizes[pid] = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page
         return sizes
+
+
+def _alive(path: Path) -> bool:
+    """Whether the process is there that made this cgroup."""
+    return Path("/proc", path.name.removeprefix(_PREFIX)).exists()
 
 
 def _start_time(pid: int) -> int:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from tests.cluster import build, images
+from tests.cluster import build, cgroups, images
 from tests.cluster.access import Admin
 from tests.cluster.components import API_PORT, Components
 from tests.cluster.node import Node, Program
@@ -35,7 +35,7 @@ def missing() -> str:
     absent = ", ".join(tool for tool in _TOOLS if shutil.which(tool) is None)
     if absent or not _CNI.exists():
         return f"not installed: {absent or 'CNI plugins'} (`make servers` installs them)"
-    return ""
+    return cgroups.missing()
 
 
 class Cluster(Admin):

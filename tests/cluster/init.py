@@ -1,7 +1,7 @@
 """PID 1 of the node's namespaces: gives them their mounts and addresses, then waits and reaps.
 
 Run by node.py: `unshare … python -m tests.cluster.init DIRECTORY IP NAME SERVICES [CONTROLLERS…]`. Writes
-DIRECTORY/ready, and into DIRECTORY/made the folders that it had to create outside.
+DIRECTORY/ready.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-# What kubelet, containerd and CNI plugins leave at fixed places goes with the mount namespace.
-PRIVATE = ("/run", "/var/lib/cni", "/var/lib/kubelet", "/var/log/containers", "/tmp/hostpath_pv")
+# What kubelet, containerd and CNI plugins leave at fixed places goes with the mount namespace. The folders that are
+# missing are made in a layer over the machine's own, except the last: the cluster's own files may be in /tmp.
+LAYERED = ("/var/lib", "/var/log")
+PRIVATE = ("/var/lib/cni", "/var/lib/kubelet", "/var/log/containers", "/tmp/hostpath_pv")
 # The kubelet insists on these settings of the whole kernel: show it them, and leave the machine's own as they are.
 SYSCTLS = {
     "vm/overcommit_memory": "1",
@@ -31,13 +33,21 @@ def _run(*argv: str) -> None:
     subprocess.run(argv, check=True)
 
 
-def _mount_private(directory: Path) -> None:
+def _mount_private() -> None:
     _run("mount", "--make-rshared", "/")
-    made = [path for path in PRIVATE if not Path(path).exists()]
-    (directory / "made").write_text("\n".join(made))
+    _mount_tmpfs("/run")
+    for path in LAYERED:
+        upper, work = (Path("/run/layers") / path.lstrip("/") / part for part in ("upper", "work"))
+        upper.mkdir(parents=True)
+        work.mkdir()
+        _run("mount", "-t", "overlay", "-o", f"lowerdir={path},upperdir={upper},workdir={work}", "node", path)
     for path in PRIVATE:
-        Path(path).mkdir(parents=True, exist_ok=True)
-        _run("mount", "-t", "tmpfs", "-o", "mode=755", "node", path)
+        Path(path).mkdir(exist_ok=True)
+        _mount_tmpfs(path)
+
+
+def _mount_tmpfs(path: str) -> None:
+    _run("mount", "-t", "tmpfs", "-o", "mode=755", "node", path)
 
 
 def _mount_cgroups(controllers: list[str]) -> None:
@@ -87,7 +97,7 @@ def main() -> None:
     """Set everything up, say so, stay."""
     directory, address, name, services, *controllers = sys.argv[1:]
     socket.sethostname(name)
-    _mount_private(Path(directory))
+    _mount_private()
     _mount_cgroups(controllers)
     _set_up_network(address, services)
     _show_sysctls()

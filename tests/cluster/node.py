@@ -31,7 +31,7 @@ class Node:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.cgroups = Cgroups(f"bh-cluster-{os.getpid()}")
+        self.cgroups = Cgroups()
         self._holder: subprocess.Popen[bytes] | None = None
         self.init_pid = 0
         """Of PID 1, as the host sees it."""
@@ -98,10 +98,6 @@ class Node:
     def clean_up(self) -> None:
         """Once all is dead: remove what the machine would keep."""
         self.cgroups.remove()
-        made = self.directory / "made"
-        for path in made.read_text().split("\n") if made.exists() else ():
-            with contextlib.suppress(OSError):  # in use by somebody else by now
-                Path(path).rmdir()
 
 
 class Program:

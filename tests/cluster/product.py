@@ -71,11 +71,14 @@ def build(base: str, name: str, target: Path, *options: str) -> None:
     `options` go to `buildah build`. Raises ServerFailed with what was printed.
     """
     buildah = find_binary("buildah", env="BUILDAH", remedy="apt-get install buildah")
-    storage = _storage(buildah)
-    with tempfile.TemporaryDirectory(prefix="bh-build-", dir=_folder()) as work:
+    with _alone("storage"), tempfile.TemporaryDirectory(prefix="bh-build-", dir=_folder()) as work:
+        storage = _storage(buildah)
         arguments = [f"--build-arg=BASE={base}", *_network(Path(work)), *options, f"--tag={name}", str(_ROOT)]
         _run([*storage, "build", "--layers", "--isolation=chroot", "--format=oci", *arguments], "the image's build")
-        _run([*storage, "push", "--quiet", name, f"oci-archive:{work}/image.tar:{name}"], "buildah push")
+        _run(
+            [*storage, "push", "--quiet", name, f"oci-archive:{work}/image.tar:{name}"],
+            "buildah push",
+        )
         Path(work, "image.tar").rename(target)
 
 
