@@ -8,6 +8,8 @@ from collections.abc import Generator
 
 import pytest
 
+from tests.kube.fixtures import api, control_plane, namespace, operator, resources  # noqa: F401 - for all
+
 CI = os.environ.get("CI") == "true"
 
 

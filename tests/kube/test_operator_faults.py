@@ -34,18 +34,22 @@ def told(status: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in status.items() if name != "heartbeatTime"}
 
 
+@pytest.mark.parametrize("seconds", [15, pytest.param(600, marks=[pytest.mark.long, pytest.mark.timeout(800)])])
 def test_probing_goes_on_without_the_api_server_and_the_newest_state_is_written(
-    operator: Operator, resources: Resources, control_plane: ControlPlane, target: Server
+    operator: Operator, resources: Resources, control_plane: ControlPlane, target: Server, seconds: int
 ):
     with RedisServer() as redis:
         resources.apply("demo", redis_at(redis), tcp(target))
         resources.wait("demo", "Healthy")
         control_plane.stop_api()
         try:
-            seen = target.accepted
+            seen, stopped = target.accepted, time.monotonic()
             redis.kill()
-            wait_until(lambda: target.accepted > seen + 5, 8, "probing goes on")  # the Lease lasts that long
+            wait_until(lambda: "lost, not renewed" in operator.log(20_000), 20, "its Lease can't be renewed")
+            wait_until(lambda: time.monotonic() - stopped > seconds, seconds, "the outage lasts")
+            assert target.accepted - seen > 0.8 * seconds, "probing goes on"
             assert operator.get("/healthz")[0] == 200
+            assert operator.log(100_000).count("\n") < 40, "no flood"
         finally:
             control_plane.start_api()
         resources.wait("demo", "Unhealthy ConnectionRefused", 30)
@@ -217,6 +221,28 @@ def test_the_crd_is_upgraded_with_objects_in_place(
     resources.annotate("demo", probe_requested_at="after the upgrade")
     wait_until(lambda: resources.status("demo").get("probeRequestedAt") == "after the upgrade", 10, "the new field")
     assert resources.state("demo") == "Healthy"
+
+
+def test_the_crd_is_deleted_and_comes_back(
+    operator: Operator, resources: Resources, control_plane: ControlPlane, target: Server
+):
+    resources.apply("demo", tcp(target))
+    resources.wait("demo", "Healthy")
+    control_plane.kubectl("delete", "crd", "backendhealths.backendhealth.dev")
+    try:
+        wait_until(lambda: operator.metric("backendhealth_state") == 0, 20, "it is forgotten")
+        wait_until(lambda: "is not served yet" in operator.log(20_000), 20, "it says what it waits for")
+        assert operator.get("/healthz")[0] == 200
+    finally:
+        control_plane.apply_crds()
+    resources.apply("demo", tcp(target))
+    resources.wait("demo", "Healthy", 30)
+    resources.apply("second", tcp(target))
+    resources.wait("second", "Healthy", 30)
+    resources.delete("second")
+    gone = functools.partial(operator.metric, "backendhealth_state", name="second")
+    wait_until(lambda: gone() == 0, 3, "the watch works: no list tells that so soon")
+    assert "Traceback" not in operator.log(20_000)
 
 
 def has_accepted(target: Server, count: int) -> bool:

@@ -47,8 +47,8 @@ def run(args: argparse.Namespace) -> int:
 async def _operate(settings: Settings) -> int:
     from backendhealth.kube.api import NoCluster  # noqa: PLC0415 - other verbs don't pay for kopf
     from backendhealth.kube.app import App  # noqa: PLC0415
-    from backendhealth.kube.handlers import operate  # noqa: PLC0415
     from backendhealth.kube.health import ListenError  # noqa: PLC0415
+    from backendhealth.kube.watching import operate  # noqa: PLC0415
 
     app = App(settings)
     try:

@@ -83,8 +83,14 @@ def observe(state: ProbeState, seen: Observation, thresholds: Thresholds, heard_
     return _judge(_listen(state, seen, heard_elsewhere), seen, thresholds)
 
 
+_REMEDIES = {Reason.SECRET_FORBIDDEN, Reason.SECRET_NOT_ALLOWED, Reason.PODS_FORBIDDEN}
+"""Their messages hold the line that mends it: another line is another state."""
+
+
 def same(one: Finding, other: Finding) -> bool:
     """Whether two findings say the same: messages, facts and timings may differ, which is no change of the world."""
+    if one.reason in _REMEDIES and one.message != other.message:
+        return False
     return (one.reason, one.contact, _troubled(one)) == (other.reason, other.contact, _troubled(other))
 
 

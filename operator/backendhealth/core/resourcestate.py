@@ -59,10 +59,8 @@ class ResourceState:
 
     @property
     def suspended(self) -> bool:
-        """Whether all that can't be told isn't probed on purpose, and nothing is known to fail."""
-        verdict = self.verdict
-        worst_of = (component for component in self.components.values() if component.verdict is verdict)
-        return verdict is Verdict.UNKNOWN and all(one.finding.reason is Reason.SUSPENDED for one in worst_of)
+        """Whether nothing is probed, on purpose."""
+        return all(component.finding.reason is Reason.SUSPENDED for component in self.components.values())
 
     @property
     def incident_id(self) -> str:

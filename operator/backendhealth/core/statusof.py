@@ -125,8 +125,9 @@ def _conditions(state: ResourceState, previous: Sequence[Condition], now: float)
     message = "all components are healthy" if verdict is Verdict.HEALTHY else _told(worst)
     accepted = f"{len(state.probes)} probes are accepted"
     about = notice(state.resource.metadata.annotations)
+    doing = Reason.SUSPENDED if state.suspended else "Probing"
     conditions = [
-        condition("Ready", "True", "Probing", f"{accepted}; {about}" if about else accepted),
+        condition("Ready", "True", doing, f"{accepted}; {about}" if about else accepted),
         condition("Healthy", _STATUS[verdict], worst[0][1].finding.reason, message),
     ]
     conditions += [

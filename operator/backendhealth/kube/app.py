@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -10,6 +11,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
+from backendhealth.core.leasing import shard_of
 from backendhealth.core.spec.backendhealth import API_VERSION, BackendHealth, Probe
 from backendhealth.core.spec.hosts import hosts_of
 from backendhealth.engine.engine import Engine
@@ -42,7 +44,7 @@ _WAIT = 5.0  # seconds between two looks whether our kinds are there
 
 
 class App:
-    """The operator without kopf, which feeds `resync`. `start` and `stop` are called once, in one event loop."""
+    """The operator without kopf, which delivers what it sees. `start` and `stop` are called once, in one event loop."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -57,6 +59,7 @@ class App:
     async def start(self) -> None:
         """Start everything and wait until our kinds are served. Raises NoCluster, ListenError."""
         settings = self._settings
+        self._loop = asyncio.get_running_loop()
         logs.configure(settings.log_format, settings.log_level)
         self._api = await connect(settings.kubeconfig or None, settings.context or None, self._metrics.api_request)
         self._build()
@@ -66,9 +69,21 @@ class App:
         self._run("events", self._events.run())
         self._run("writer", self._writer.run())
         self._run("engine", self._engine.run())
-        self._run("resync", self.resync.run())
+        self._run("resync", self._resync.run())
         if self._leases is not None:
             self._run("leases", self._leases.run())
+
+    def deliver(self, kind: str | None, raw: Json) -> None:
+        """Take an event of the watch, from any thread; see Resync.delivered."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: we have stopped
+            self._loop.call_soon_threadsafe(self._delivered, kind, raw)
+
+    async def until_stopping(self) -> None:
+        """Until SIGTERM or SIGINT comes, as it does from ourselves after a fault of our own."""
+        stopping = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, stopping.set)
+        await stopping.wait()
 
     async def stop(self) -> None:
         """Stop probing, write what waits, release the Leases."""
@@ -122,16 +137,20 @@ class App:
             lateness=self._metrics.lateness,
         )
         self._controller.drive(self._engine)
-        self.resync = Resync(api, self._controller, settings.namespaces, settings.resync_seconds)
+        self._resync = Resync(api, self._controller, settings.namespaces, settings.resync_seconds)
         self._metrics.read_from(
-            queue=lambda: self._writer.queue, watch_age=self.resync.watch_age, overdue=self._engine.most_late
+            queue=lambda: self._writer.queue, watch_age=self._resync.watch_age, overdue=self._engine.most_late
         )
         self._health = Health(
             settings.listen_address,
             self._metrics,
-            live={"scheduler": self._scheduler_stuck, "watch": self.resync.stuck},
-            ready={"list": lambda: None if self.resync.listed else "the API server has not answered a list yet"},
+            live={"scheduler": self._scheduler_stuck, "watch": self._resync.stuck},
+            ready={"list": lambda: None if self._resync.listed else "the API server has not answered a list yet"},
         )
+
+    def _delivered(self, kind: str | None, raw: Json) -> None:
+        if not self._stopping:
+            self._resync.delivered(kind, raw)
 
     def _elected(self) -> Leases:
         settings = self._settings
@@ -143,6 +162,7 @@ class App:
             identity=settings.identity,
             acquired=self._acquired,
             lost=self._lost,
+            taken=self._drop,
         )
 
     def _serves(self, namespace: str) -> bool:
@@ -153,11 +173,16 @@ class App:
 
     def _acquired(self, shard: int) -> None:
         self._metrics.leader(shard, held=True)
-        self.resync.ask()
+        self._resync.ask()
 
     def _lost(self, shard: int) -> None:
         self._metrics.leader(shard, held=False)
-        self._controller.lost(self._serves)
+        if self._leases is not None and not self._leases.unreachable(shard):
+            self._drop(shard)
+        # else nobody can have taken it while nobody can ask: look on, write nothing, and go on from here afterwards
+
+    def _drop(self, shard: int) -> None:
+        self._controller.drop(lambda namespace: shard_of(namespace, self._settings.shards) == shard)
 
     def _open(self, resource: BackendHealth, probe: Probe, changed: Signal) -> Prober:
         namespace, account = resource.metadata.namespace, resource.spec.service_account_name
@@ -170,8 +195,11 @@ class App:
         late = self._engine.most_late()
         return f"a probe is overdue by {late:.0f} s" if late > MOST_LATE else None
 
+    async def kinds_served(self) -> None:
+        """Wait until our CRDs are there; may be awaited in any loop."""
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._kinds_served(), self._loop))
+
     async def _kinds_served(self) -> None:
-        """Wait for our CRDs: kopf looks for them only once."""
         told = ""
         while True:
             try:

@@ -95,9 +95,9 @@ class Controller:
         if known and known.uid == uid:
             self._drop(key)
 
-    def lost(self, served: Callable[[str], bool]) -> None:
-        """Stop everything in the namespaces that `served` does not hold for any more."""
-        for key in [key for key in self._known if not served(key.split("/", 1)[0])]:
+    def drop(self, which: Callable[[str], bool]) -> None:
+        """Stop everything in the namespaces that `which` holds for: they are another's now."""
+        for key in [key for key in self._known if which(key.split("/", 1)[0])]:
             self._drop(key)
 
     def told(self, resource: BackendHealth, status: BackendHealthStatus) -> None:

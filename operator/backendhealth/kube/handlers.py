@@ -6,7 +6,7 @@ Events only: a handler of changes would put its notes into each object, a daemon
 from __future__ import annotations
 
 import os
-from typing import Any, cast
+from typing import Any
 
 import kopf
 
@@ -19,17 +19,6 @@ from backendhealth.kube.settings import Settings, SettingsError
 
 _INACTIVITY = 70.0
 """Seconds of silence after which a watch is taken for dead; the API server sends bookmarks each minute."""
-
-
-async def operate(app: App, settings: Settings) -> None:
-    """Run kopf for an app that has started, until a signal or a fault; then the app has stopped."""
-    await kopf.operator(
-        memo=kopf.Memo(app=app),
-        identity=cast("Any", settings.identity),  # else it asks for the user's name, and in a pod there may be none
-        standalone=True,
-        clusterwide=not settings.namespaces,
-        namespaces=settings.namespaces,
-    )
 
 
 @kopf.on.startup()
@@ -46,6 +35,7 @@ async def start(settings: kopf.OperatorSettings, memo: Any, **_: Any) -> None:
         await memo.app.start()
     except (SettingsError, NoCluster, ListenError) as error:
         raise kopf.PermanentError(str(error)) from None
+    memo.ours = True
 
 
 @kopf.on.login()
@@ -56,11 +46,12 @@ async def login(memo: Any, **_: Any) -> kopf.ConnectionInfo:
 
 @kopf.on.cleanup()
 async def stop(memo: Any, **_: Any) -> None:
-    """Stop what does the work."""
-    await memo.app.stop()
+    """Under `kopf run`, stop what does the work."""
+    if "ours" in memo:
+        await memo.app.stop()
 
 
 @kopf.on.event(GROUP, VERSION, PLURAL)
 async def changed(event: kopf.RawEvent, memo: Any, **_: Any) -> None:
     """Feed in what the watch tells."""
-    memo.app.resync.delivered(event["type"], dict(event["object"]))
+    memo.app.deliver(event["type"], dict(event["object"]))

@@ -32,6 +32,7 @@ from backendhealth.kube.hold import Clock, Hold, boottime
 
 log = logging.getLogger(__name__)
 
+_UNAVAILABLE = "unavailable"
 _USER = re.compile(r'^.*: User "([^"]+)" cannot ')
 
 
@@ -39,7 +40,8 @@ class Leases:
     """Takes part in the election for each of `shards`; the Lease of shard 0 is `<name>-shard-0` in `namespace`.
 
     `acquired` and `lost` are told a shard, in turns and at once, in the event loop; when `lost` returns, nothing more
-    may be done for that shard. `clock` is monotonic; `wall`, seconds since the epoch, is only for people to read.
+    may be done for that shard that others see. `taken` is told, at each look, that another holds it. `clock` is
+    monotonic; `wall`, seconds since the epoch, is only for people to read.
     """
 
     def __init__(  # noqa: PLR0913 - the ports, and what names the Leases
@@ -52,12 +54,14 @@ class Leases:
         identity: str,
         acquired: Callable[[int], None],
         lost: Callable[[int], None],
+        taken: Callable[[int], None] = lambda _: None,
         clock: Clock = boottime,
         wall: Clock = time.time,
         timing: Timing | None = None,
     ) -> None:
         # Two processes may have been given one name (a container that was restarted, a setting that was copied).
         self.identity = f"{identity}_{secrets.token_hex(4)}"
+        self._troubles = _Troubles()
         party = _Party(
             api=api,
             namespace=namespace,
@@ -66,10 +70,11 @@ class Leases:
             identity=self.identity,
             acquired=acquired,
             lost=lost,
+            taken=taken,
             clock=clock,
             wall=wall,
             timing=timing or Timing(),
-            troubles=_Troubles(),
+            troubles=self._troubles,
             leases=[],
             taking=asyncio.Lock(),
         )
@@ -93,6 +98,10 @@ class Leases:
         """Whether the shard of `namespace` is ours at this very moment."""
         return self.holds(shard_of(namespace, len(self._leases)))
 
+    def unreachable(self, shard: int) -> bool:
+        """Whether the API server could not be asked about the shard's Lease the last time."""
+        return self._troubles.outage(shard)
+
     @property
     def held(self) -> frozenset[int]:
         """The shards that are ours at this very moment."""
@@ -110,6 +119,7 @@ class _Party:
     identity: str
     acquired: Callable[[int], None]
     lost: Callable[[int], None]
+    taken: Callable[[int], None]
     clock: Clock
     wall: Clock
     timing: Timing
@@ -176,7 +186,7 @@ class _Lease:
         try:
             wait = await self._advance()
         except ApiUnavailable as error:
-            party.troubles.begin(self.shard, "unavailable", str(error))
+            party.troubles.begin(self.shard, _UNAVAILABLE, str(error))
         except ApiError as error:
             self._current = False
             party.troubles.begin(self.shard, f"{error.status} {error.reason}", self._told(error))
@@ -213,6 +223,8 @@ class _Lease:
         self._maybe_ours = holder == self._party.identity
         if lease is not None and not self._maybe_ours:
             self.holds.end(f"its holder is now {holder!r}")
+            if holder:
+                self._party.taken(self.shard)
         return sight
 
     async def _write(self, record: Record) -> bool:
@@ -278,6 +290,11 @@ class _Troubles:
         """`shard` has none."""
         if self._forget(shard) and not any(self._shards.values()):
             log.info("the election goes on")
+
+    def outage(self, shard: int) -> bool:
+        """Whether the API server gave no answer, or none of its own."""
+        kinds = [kind for kind, shards in self._shards.items() if shard in shards]
+        return any(kind == _UNAVAILABLE or kind[0] == "5" for kind in kinds)
 
     def _forget(self, shard: int) -> bool:
         had = [shards for shards in self._shards.values() if shard in shards]

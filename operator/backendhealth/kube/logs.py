@@ -18,6 +18,12 @@ log = logging.getLogger(__name__)
 MAX_LINE = 4096
 """Characters of a message."""
 _FIELDS = ("resource", "state", "rootCause", "reason")
+_CHATTY = (
+    "kopf._core.reactor.running",
+    "kopf._core.reactor.orchestration",
+    "kopf._cogs.clients.watching",
+)
+"""How a watch ended is told by who begins it anew, on one line."""
 _CALM = {Verdict.HEALTHY.value, Verdict.DEGRADED.value, "Suspended"}
 """States that are logged as info, not as a warning; so is what is merely not decided yet."""
 
@@ -61,6 +67,8 @@ def configure(log_format: Literal["text", "json"], level: str) -> None:
     root.setLevel(logging.WARNING)
     logging.getLogger("backendhealth").setLevel(level.upper())
     logging.getLogger("asyncio").propagate = True  # kopf turns it off
+    for chatty in _CHATTY:
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)
 
 
 def log_change(key: str, old: Summary | None, new: BackendHealthStatus) -> None:

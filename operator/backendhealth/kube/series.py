@@ -78,7 +78,7 @@ LOOP_LAG = Series(
 )
 WATCH_AGE = Series(
     *("backendhealth_watch_age_seconds", "gauge", ()),
-    "Seconds since the quietest of the watches last heard from the API server; bookmarks count.",
+    "Seconds since a comparison with a list last showed that the watch had delivered everything.",
     "1",
 )
 QUEUE = Series(
