@@ -123,10 +123,10 @@ class Components:
         return [str(self.binaries / "kube-proxy"), f"--config={self._write('kube-proxy', config)}"]
 
     def dns(self) -> list[str]:
-        """Names of Services; no other name exists."""
+        """Names of Services; for any other name the answer is that there is none."""
         corefile = self.directory / "Corefile"
         kubeconfig = self._kubeconfig("coredns", ADMIN_GROUP)
-        zones = "cluster.local in-addr.arpa"
+        zones = "cluster.local in-addr.arpa ."  # without the last, other names would be refused, not denied
         corefile.write_text(
             f".:53 {{\n  errors\n  kubernetes {zones} {{\n    kubeconfig {kubeconfig} test\n    ttl 1\n  }}\n}}\n"
         )

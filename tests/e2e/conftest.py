@@ -18,7 +18,8 @@ import pytest
 from tests.cluster import build, product
 from tests.cluster.access import Kubectl
 from tests.cluster.cluster import Cluster, missing
-from tests.e2e import platform
+from tests.e2e import backends, platform
+from tests.e2e.figures import MEASURED
 from tests.servers.process import find_binary
 
 EXISTING = os.environ.get("BACKENDHEALTH_E2E_KUBECONFIG")
@@ -66,6 +67,15 @@ def installed(cluster: Kubectl, product_image: str) -> Kubectl:
     return cluster
 
 
+@pytest.fixture(scope="session")
+def stage(own_cluster: Cluster) -> str:
+    """A namespace where one backend of each kind runs; who breaks one mends it."""
+    own_cluster.kubectl("create", "namespace", "stage")
+    all_of_them = backends.redis(), backends.etcd(), backends.web(), backends.postgres(), backends.elasticsearch()
+    backends.start(own_cluster, "stage", *all_of_them)
+    return "stage"
+
+
 @pytest.fixture
 def namespace(cluster: Kubectl) -> Iterator[str]:
     """A namespace of the test's own, deleted without waiting for its end."""
@@ -73,3 +83,10 @@ def namespace(cluster: Kubectl) -> Iterator[str]:
     cluster.kubectl("create", "namespace", name)
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if MEASURED:
+        terminalreporter.section("measured on the real cluster")
+        for line in MEASURED:
+            terminalreporter.write_line(line)

@@ -350,7 +350,7 @@ async def test_without_a_grant_the_line_that_helps_is_logged_once(
         assert caplog.text.count("the election goes on") == 1
 
         # a grant that is taken away ends it at the deadline, and is told once
-        control_plane.kubectl("delete", "rolebinding", "test-leases", "-n", namespace)
+        control_plane.kubectl("delete", "rolebinding", "--all", "-n", namespace)
         assert await until(lambda: not one.leases.held) < FAST.renew_deadline + 1.5
         assert sorted(one.words) == ["acquired", "acquired", "lost", "lost"]
         assert caplog.text.count("to grant it: ") == 2

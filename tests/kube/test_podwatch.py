@@ -298,7 +298,7 @@ async def test_forbidden_and_the_line_that_grants_it(control_plane: ControlPlane
         await look.until_reason(None)
         await eventually(lambda: bool(look.told), "told that it is granted")
         assert await look.names() == ["a"]
-        grant = control_plane.kubectl("-n", namespace, "get", "role", "backendhealth-pods", "-o", "jsonpath={.rules}")
+        grant = control_plane.kubectl("-n", namespace, "get", "roles", "-o", "jsonpath={.items[*].rules}")
         assert re.search(r'"verbs":\["list","watch"\]', grant)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -100,8 +101,15 @@ class Rig:
         await eventually(lambda: self.message(name) == message, within, f"{name} shows {message!r}")
 
     async def idle(self, within: float = 10) -> None:
-        """Wait until nothing is left to write."""
+        """Wait until nothing is left to write, and the audit log has told of all that was."""
         await eventually(lambda: not self.writer.queue, within, "queue empty")
+        marker = f"/api/v1/namespaces/{self.namespace}?marker={secrets.token_hex(8)}"
+        self.plane.request("GET", marker)
+        await eventually(
+            lambda: any(event["requestURI"] == marker for event in self.plane.audited(self._audited)),
+            within,
+            "the audit log is up to date",
+        )
 
     def overwrite(self, message: str, name: str = "a") -> None:
         """Somebody else writes the status."""
@@ -109,7 +117,7 @@ class Rig:
         found["status"]["summary"] = {"state": "Healthy", "message": message}
         self.plane.request("PUT", f"{self.path}/{name}/status", found)
 
-    def writes(self, code: int | None = 200, agent: str = "python") -> int:
+    def writes(self, code: int | None = 200) -> int:
         """Requests that were meant to write a status, ours only, that were answered with `code`."""
         return sum(
             event["verb"] in {"update", "patch"}

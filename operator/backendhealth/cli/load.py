@@ -148,7 +148,7 @@ def _from_base64(value: Any) -> bytes:
     if not isinstance(value, str):
         raise _SecretValueError("type", "must be text in base64: quote it, or use stringData")
     try:
-        return b64decode("".join(value.split()), validate=True)
+        return b64decode(value.replace("\r", "").replace("\n", ""), validate=True)  # other white space Go refuses
     except (binascii.Error, ValueError):
         raise _SecretValueError("base64", "not base64: encode it, or write it as is under stringData") from None
 

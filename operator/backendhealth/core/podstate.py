@@ -8,7 +8,7 @@ from itertools import takewhile
 from backendhealth.core.durations import seconds
 from backendhealth.core.observation import MAX_SUBJECTS, Fact, Finding, SubjectFinding, clip
 from backendhealth.core.pods import Pod
-from backendhealth.core.podtroubles import Trouble, rising, trouble_of, worth
+from backendhealth.core.podtroubles import SETTLING, STEADY, Trouble, rising, trouble_of, worth
 from backendhealth.core.reasons import Reason
 from backendhealth.core.spec.pods import PodsProbe
 
@@ -53,6 +53,15 @@ def judged(target: PodsProbe, pods: Sequence[Pod], history: Restarts, now: float
     if not live and not troubles:
         return Finding(Reason.NO_PODS, _nothing(target, pods), facts=facts)
     return _too_few(target, live, ready, troubles, facts)
+
+
+def next_look(pods: Iterable[Pod], history: Restarts, now: float, window: float) -> float | None:
+    """Seconds until time alone may change what is judged of the pods; None when it can't."""
+    running = [(pod, one) for pod in pods for one in pod.containers if one.running]
+    moments = [one.running + STEADY for _, one in running if one.restarts]
+    moments += [max(one.running, pod.ready_changed) + SETTLING for pod, one in running if not pod.ready]
+    moments += [at + window for entries in history.values() for at, _ in entries[1:]]
+    return min((moment - now for moment in moments if moment > now), default=None)
 
 
 def _troubles(target: PodsProbe, pods: Iterable[Pod], history: Restarts, now: float) -> dict[str, Trouble]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from backendhealth.core.grants import grant
 from backendhealth.core.hostlist import HostList, address_of, plain
 from backendhealth.core.observation import MAX_MESSAGE
 from backendhealth.core.spec.backendhealth import GROUP
@@ -21,9 +21,7 @@ _WORD = re.compile(r"[A-Za-z0-9*?.:/_\[\]-]+")
 """What can be a name or a host; the rest of an annotation matches nothing, and is not put into a command."""
 _ROOM_FOR_PREFIX = 264  # a probe puts its endpoint before the message: host:port and a colon
 _MAX_KEPT = 300  # characters of an annotation that are repeated in a command
-_MAX_ROLE_NAME = 63
 _MAX_HOST = 253
-_ACCOUNT = "system:serviceaccount:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,40 +93,16 @@ def no_account(namespace: str, backendhealth: str, secret: str) -> str:
 
 def may_not_impersonate(namespace: str, account: str, operator: str) -> str:
     """The message when the operator, a user by that name, may not act as the ServiceAccount."""
-    line = _grant(namespace, "impersonate", "serviceaccounts", account, operator)
+    line = grant(namespace, operator, "impersonate", "serviceaccounts", account)
     told = f"the operator may not act as ServiceAccount {account} in namespace {namespace}"
     return _with_line(told, "the operator may not act as the ServiceAccount", line)
 
 
 def may_not_read(namespace: str, account: str, secret: str) -> str:
     """The message when the ServiceAccount may not read the Secret."""
-    line = _grant(namespace, "get", "secrets", secret, f"system:serviceaccount:{namespace}:{account}")
+    line = grant(namespace, f"system:serviceaccount:{namespace}:{account}", "get", "secrets", secret)
     told = f"ServiceAccount {account} may not read Secret {secret} in namespace {namespace}"
     return _with_line(told, "the ServiceAccount may not read the Secret", line)
-
-
-def _grant(namespace: str, verb: str, resource: str, name: str, user: str) -> str:
-    subject = f"--user={shlex.quote(user)}"
-    whose = user
-    if user.startswith(_ACCOUNT):
-        space, _, whose = user.removeprefix(_ACCOUNT).partition(":")
-        subject = f"--serviceaccount={space}:{whose}"
-        whose = whose if space == namespace else f"{space}.{whose}"
-    role = _role_name(whose, verb, name)
-    kubectl = f"kubectl -n {namespace} create"
-    # not &&: the first half may be left from before
-    return (
-        f"{kubectl} role {role} --verb={verb} --resource={resource} --resource-name={name};"
-        f" {kubectl} rolebinding {role} --role={role} {subject}"
-    )
-
-
-def _role_name(whose: str, verb: str, name: str) -> str:
-    """A name of its own for each grant, so that no other grant is in its way."""
-    readable = f"{whose}-{verb}-{name}"
-    if len(readable) <= _MAX_ROLE_NAME and re.fullmatch(r"[a-z0-9.-]+", readable):
-        return readable
-    return f"backendhealth-{verb}-{hashlib.sha256(f'{whose} {name}'.encode()).hexdigest()[:8]}"
 
 
 def _annotate(namespace: str, secret: str, annotation: str, there: tuple[str, ...] | None, added: str) -> str:

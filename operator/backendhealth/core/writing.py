@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from backendhealth.core.spec.backendhealth import GROUP
 from backendhealth.core.spec.status import BackendHealthStatus
 from backendhealth.core.verdict import Verdict
 
@@ -32,9 +31,6 @@ _SPREAD = 0.1  # part of a heartbeat's interval over which heartbeats are spread
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
 _ESCAPED = ("<", ">", "&")  # Go stores them as \u003c
 _LINE_BREAKS = ("\u2028", "\u2029")  # of 3 bytes, stored as \u2028
-_FORBIDDEN = re.compile(
-    r'User "([A-Za-z0-9._:@/-]{1,300})" cannot (get|update) resource "(backendhealths(?:/status)?)"'
-)
 
 
 def rendered(status: BackendHealthStatus) -> Json:
@@ -75,20 +71,6 @@ def age_of(status: Mapping[str, Any] | None, now: float) -> float | None:
         return now - dt.datetime.fromisoformat(written).timestamp() if isinstance(written, str) else None
     except ValueError:
         return None
-
-
-def grant_of(namespace: str, message: str) -> str:
-    """The command that allows what a 403 refused, as the API server's `message` tells it; empty for other refusals."""
-    found = _FORBIDDEN.search(message)
-    if not found:
-        return ""
-    user, verb, resource = found.groups()
-    role = f"backendhealth-{verb}{'-status' if '/' in resource else ''}"
-    what = resource.replace("backendhealths", f"backendhealths.{GROUP}")
-    return (
-        f"kubectl -n {namespace} create role {role} --verb={verb} --resource={what}"
-        f" && kubectl -n {namespace} create rolebinding {role} --role={role} --user={user}"
-    )
 
 
 def stored_bytes(value: Any) -> int:

@@ -6,14 +6,13 @@ import asyncio
 import contextlib
 import logging
 import random
-import re
 import secrets
-import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from backendhealth.core.grants import remedy
 from backendhealth.core.leasing import (
     Record,
     Replica,
@@ -33,7 +32,6 @@ from backendhealth.kube.hold import Clock, Hold, boottime
 log = logging.getLogger(__name__)
 
 _UNAVAILABLE = "unavailable"
-_USER = re.compile(r'^.*: User "([^"]+)" cannot ')
 
 
 class Leases:
@@ -262,15 +260,7 @@ class _Lease:
         return self._party.timing.retry_interval * random.uniform(0.7, 1.0)  # noqa: S311 - nothing secret
 
     def _told(self, error: ApiError) -> str:
-        user = _USER.match(error.message) if error.status == HTTPStatus.FORBIDDEN else None
-        if user is None:
-            return str(error)
-        namespace, role, who = map(shlex.quote, (self._party.namespace, f"{self._party.name}-leases", user[1]))
-        return (
-            f"{error}; to grant it: kubectl -n {namespace} create role {role} --verb=get,create,update"
-            f" --resource=leases.coordination.k8s.io; kubectl -n {namespace} create rolebinding {role}"
-            f" --role={role} --user={who}"
-        )
+        return f"{error}{remedy(self._party.namespace, error.message, 'get,create,update')}"
 
 
 class _Troubles:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import re
-import shlex
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Self
 
+from backendhealth.core.grants import remedy
 from backendhealth.core.observation import clip
 from backendhealth.core.pods import Pod, pod_of
 from backendhealth.core.reasons import Reason
@@ -27,8 +26,6 @@ DEBOUNCE = 0.05
 """Seconds over which changes are told as one."""
 PAGE = 100
 """Pods in one answer to a list: whole, they take up fifty times what is kept of them."""
-_USER = re.compile(r'User "([^"]+)"')
-_ACCOUNT = "system:serviceaccount:"
 
 
 class PodWatches:
@@ -235,13 +232,4 @@ def _failure(error: ApiError | ApiUnavailable, namespace: str) -> tuple[Reason, 
 
 def _refused(error: ApiError, namespace: str) -> str:
     told = f"may not watch pods in namespace {namespace}: {error.message}"
-    user = _USER.search(error.message)
-    if user is None:
-        return told
-    space, _, account = user[1].removeprefix(_ACCOUNT).partition(":")
-    subject = f"--serviceaccount={space}:{account}" if user[1].startswith(_ACCOUNT) else f"--user={user[1]}"
-    create, role = f"kubectl -n {namespace} create", "backendhealth-pods"
-    return (
-        f"{told}; to grant it: {create} role {role} --verb=list,watch --resource=pods;"
-        f" {create} rolebinding {role} --role={role} {shlex.quote(subject)}"
-    )
+    return f"{told}{remedy(namespace, error.message, 'list,watch')}"

@@ -9,12 +9,13 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, cast
 
+from backendhealth.core.grants import remedy
 from backendhealth.core.observation import clip
 from backendhealth.core.spec.backendhealth import API_VERSION, KIND
 from backendhealth.core.spec.status import BackendHealthStatus
 from backendhealth.core.statusof import timestamp
 from backendhealth.core.writestate import WriteState
-from backendhealth.core.writing import age_of, fingerprint, fitted, grant_of, rendered
+from backendhealth.core.writing import age_of, fingerprint, fitted, rendered
 from backendhealth.engine.ports import WallClock
 from backendhealth.engine.scheduler import TICK, Scheduler
 from backendhealth.kube.api import Api, ApiError, ApiUnavailable, Json
@@ -262,9 +263,8 @@ class StatusWriter:
     def _not_allowed(self, namespace: str, error: ApiError) -> None:
         self._count("forbidden")
         if namespace not in self._forbidden:
-            grant = grant_of(namespace, error.message)
-            remedy = f"; to allow it: {grant}" if grant else ""
-            log.error("may not write statuses in %s: %s%s", namespace, clip(error.message), remedy)
+            told = remedy(namespace, error.message)
+            log.error("may not write statuses in %s: %s%s", namespace, clip(error.message), told)
         self._forbidden.add(namespace)
 
     def _allowed(self, namespace: str) -> None:
