@@ -157,8 +157,10 @@ def test_a_clean_stop_hands_over_within_two_seconds(
         assert "Traceback" not in operator.log(20_000)
 
 
-def test_a_quiet_world_costs_no_write_but_leases(control_plane: ControlPlane, resources: Resources, target: Server):
-    seconds = 20.0
+@pytest.mark.parametrize("seconds", [20, pytest.param(600, marks=[pytest.mark.long, pytest.mark.timeout(800)])])
+def test_a_quiet_world_costs_no_write_but_leases(
+    control_plane: ControlPlane, resources: Resources, target: Server, seconds: float
+):
     with Operator(control_plane, resources.namespace, "--heartbeat-interval", "1h") as operator:
         resources.apply("demo", tcp(target))
         resources.wait("demo", "Healthy")

@@ -21,7 +21,7 @@ from backendhealth.kube.api import ApiError, ApiUnavailable, Json, connect
 from backendhealth.kube.audience import Audience
 from backendhealth.kube.controller import Controller
 from backendhealth.kube.events import EventRecorder
-from backendhealth.kube.health import Health
+from backendhealth.kube.health import Health, ListenError
 from backendhealth.kube.leases import Leases
 from backendhealth.kube.metrics import Metrics
 from backendhealth.kube.podwatch import PodWatches
@@ -63,7 +63,11 @@ class App:
         logs.configure(settings.log_format, settings.log_level)
         self._api = await connect(settings.kubeconfig or None, settings.context or None, self._metrics.api_request)
         self._build()
-        await self._health.start()
+        try:
+            await self._health.start()
+        except ListenError:
+            await self._api.close()
+            raise
         await self._kinds_served()
         self._run("targets", self._targets.run())
         self._run("events", self._events.run())
