@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from backendhealth.kube import resync
+from backendhealth.kube import logs, resync
 from backendhealth.kube.app import App
 from backendhealth.kube.settings import Settings
 from tests.kube.operator import PATH, Resources
@@ -23,6 +23,7 @@ PROBE = {"name": "a", "tcp": {"host": "127.0.0.1", "port": PORT}}
 @pytest.fixture
 async def app(control_plane: ControlPlane, namespace: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[App]:
     monkeypatch.setattr(resync, "STUCK_AFTER", 1.5)
+    monkeypatch.setattr(logs, "configure", lambda *_: None)  # the log is pytest's here
     flags = argparse.Namespace(
         kubeconfig=str(control_plane.kubeconfig),
         namespaces=namespace,
