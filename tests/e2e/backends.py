@@ -140,7 +140,9 @@ def start(cluster: Kubectl, namespace: str, *backends: Backend, timeout: float =
 
 def pod_of(cluster: Kubectl, namespace: str, name: str) -> str:
     """The name of the backend's only pod."""
-    return cluster.kubectl("-n", namespace, "get", "pods", "-l", f"app={name}", "-o", "name").strip()[len("pod/") :]
+    return (
+        cluster.kubectl("-n", namespace, "get", "pods", "-l", f"app={name}", "-o", "name").strip().removeprefix("pod/")
+    )
 
 
 @contextlib.contextmanager

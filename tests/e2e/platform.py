@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tests.cluster import build
 from tests.cluster.access import Kubectl
 from tests.cluster.cluster import Cluster
 from tests.servers.process import ServerFailed, wait_until
@@ -104,6 +107,16 @@ def written(cluster: Cluster, start: int, user: str = USER) -> list[Object]:
         and event["verb"] not in {"get", "list", "watch"}
         and event["objectRef"]["resource"] != "leases"
     ]
+
+
+def run(cluster: Kubectl, script: str) -> None:
+    """Run lines as a person would, in a shell that finds kubectl and the cluster."""
+    path = f"{build.home()}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "KUBECONFIG": str(cluster.kubeconfig)}
+    argv = ["bash", "-c", script]
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=180, check=False)
+    if done.returncode != 0:
+        raise ServerFailed(f"{script}\n{done.stdout}{done.stderr}")
 
 
 def _is_leaving(one: Object) -> bool:

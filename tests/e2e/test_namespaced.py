@@ -37,7 +37,11 @@ def test_it_serves_its_own_namespace_only(namespaced: Kubectl, namespace: str):
     apply(namespaced, SERVED, "own", NOWHERE, pods, node)
     wait_for(namespaced, SERVED, "own", "Unhealthy", "DNSNameNotFound")
     # its own node, though it may not list nodes
-    assert reasons(namespaced, SERVED, "own") == {"a": "DNSNameNotFound", "pods": "ProbeSucceeded", "node": "AddressRefused"}
+    assert reasons(namespaced, SERVED, "own") == {
+        "a": "DNSNameNotFound",
+        "pods": "ProbeSucceeded",
+        "node": "AddressRefused",
+    }
     assert "summary" not in status(namespaced, namespace, "other")
     events = namespaced.kubectl("-n", SERVED, "events", "--for", "backendhealth/own")
     assert "DNSNameNotFound" in events

@@ -11,6 +11,7 @@ import re
 import urllib.error
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -144,8 +145,9 @@ class Judge:
         try:
             self._plane.request("POST", f"{path.format(namespace)}?{query}", placed)
         except urllib.error.HTTPError as error:
+            if error.code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise
             status = json.loads(error.read())
-            assert 400 <= error.code < 500, status
             return Answer(status["message"], tuple((status.get("details") or {}).get("causes", ())))
         return Answer("")
 
@@ -301,13 +303,11 @@ def test_good_files_and_examples_are_taken(path: Path, judge: Judge):
     [
         (
             "timeout-over-interval.yaml",
-            'The BackendHealth "bad" is invalid: spec.timeout: Invalid value: timeout-within-interval: '
-            "timeout must not be longer than interval",
+            "spec.timeout: Invalid value: timeout-within-interval: timeout must not be longer than interval",
         ),
         (
             "two-probe-members.yaml",
-            'The BackendHealth "bad" is invalid: spec.probes[0]: Invalid value: one-probe-member: '
-            "set exactly one of etcd, rethinkdb, redis, elasticsearch, postgres, http, tcp, pods",
+            'The BackendHealth "bad" is invalid: spec.probes[0]: Invalid value: one-probe-member: set exactly one of',
         ),
         ("unknown-field-of-probe.yaml", 'strict decoding error: unknown field "spec.probes[0].failureTreshold"'),
         ("kind-misspelt.yaml", 'no matches for kind "BackendHeath" in version "backendhealth.dev/v1alpha1"'),

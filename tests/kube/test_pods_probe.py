@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from backendhealth.core.podtroubles import STEADY
 from backendhealth.core.reasons import Reason
 from backendhealth.core.spec.backendhealth import Probe
 from backendhealth.kube import podwatch
@@ -68,6 +69,17 @@ async def test_a_ready_pod_that_restarts_again_and_again(api: Api, namespace: st
             await pods.patch("a", pod("a", container(since, ready=True, restarts=restarts, last=last), ready=True))
         assert (await watched.until(Reason.RESTARTS_RISING)).verdict == "Degraded"
         assert "restarted 3 times within 10m" in watched.probe.message
+
+
+async def test_time_alone_ends_a_crash_loop(api: Api, namespace: str, pods: Pods):
+    async with watching(api, namespace) as watched:
+        await watched.until(Reason.NO_PODS)
+        since = int(time.time()) - STEADY + 2  # the kubelet tells whole seconds
+        up = container(running(since), ready=True, restarts=2, last=ended(at=since - 10))
+        await pods.create("a", pod("a", up, ready=True))
+        await watched.until(Reason.CRASH_LOOP_BACK_OFF)
+        await watched.until(Reason.PROBE_SUCCEEDED)  # no event of the watch, and no interval, is its cause
+        assert time.time() - since >= STEADY
 
 
 async def test_a_rollout_that_hangs_is_degraded(api: Api, namespace: str, pods: Pods):

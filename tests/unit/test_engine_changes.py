@@ -29,6 +29,15 @@ async def test_only_what_changed_starts_afresh(rig: Rig):
     assert {seen.generation for seen in rig.recorded if seen.started > EPOCH + 4} == {2}
 
 
+async def test_another_service_account_is_another_identity_for_what_needs_secrets(rig: Rig):
+    secret = {"name": "b", "redis": {"url": "redis://r", "auth": {"secretRef": {"name": "s"}}}}
+    await rig.engine.apply(resource(probe("a"), secret, serviceAccountName="one"))
+    await asyncio.sleep(1)
+    await rig.engine.apply(resource(probe("a"), secret, generation=2, serviceAccountName="two"))
+    await asyncio.sleep(1)
+    assert [(p.declared.name, p.closed) for p in rig.opened] == [("a", 0), ("b", 1), ("b", 0)]
+
+
 async def test_an_attempt_under_way_for_the_old_spec_counts_no_more(rig: Rig):
     rig.prepare = lambda prober: setattr(prober, "took", 3)
     await rig.engine.apply(one(failureThreshold=1, successThreshold=1))

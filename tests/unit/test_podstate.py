@@ -9,7 +9,7 @@ import pytest
 from backendhealth.core.durations import seconds
 from backendhealth.core.observation import MAX_SUBJECTS, Finding
 from backendhealth.core.pods import pod_of
-from backendhealth.core.podstate import Restarts, judged, remembered
+from backendhealth.core.podstate import Restarts, judged, next_look, remembered
 from backendhealth.core.reasons import Reason
 from backendhealth.core.spec.pods import PodsProbe
 from backendhealth.core.verdict import Verdict
@@ -418,3 +418,26 @@ def test_the_selector_as_the_api_server_takes_it():
     }
     told = PodsProbe.model_validate({"selector": selector}).selector.text
     assert told == "app.kubernetes.io/name=core,empty=,tier in (a,b),track notin (canary),here,!gone"
+
+
+# when to look again
+
+
+@pytest.mark.parametrize(
+    ("seen", "wait"),
+    [
+        (good(), None),
+        (pod("x", container(waiting("CrashLoopBackOff"), restarts=2, last=ended())), None),  # the watch will tell
+        (pod("x", container(running(NOW - 5), ready=True, restarts=2), ready=True, age=9e6), 15),
+        (pod("x", container(running(NOW - 20), ready=True, restarts=2), ready=True, age=9e6), None),
+        (pod("x", container(running(NOW - 5)), age=5), 55),
+    ],
+)
+def test_when_time_alone_may_change_the_verdict(seen: Json, wait: float | None):
+    pods = [pod_of(seen)]
+    assert next_look(pods, remembered({}, pods, NOW, 600), NOW, 600) == wait
+
+
+def test_restarts_leave_the_window_by_themselves():
+    pods = [pod_of(restarted(13, age=9e6))]
+    assert next_look(pods, history_of((NOW - 500, 10), (NOW - 100, 13)), NOW, 600) == 500

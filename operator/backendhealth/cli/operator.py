@@ -52,9 +52,8 @@ async def _operate(settings: Settings) -> int:
 
     app = App(settings)
     try:
-        await app.start()
+        await operate(app, settings)
     except (NoCluster, ListenError) as error:
         tell(str(error))
         return 1
-    await operate(app, settings)
     return 1 if app.failed else 0

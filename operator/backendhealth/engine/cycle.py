@@ -80,8 +80,10 @@ class Cycle:
         if (suspended_until(resource.metadata.annotations) or 0) > now:
             timing = {name: replace(one, suspended=True) for name, one in timing.items()}
         before = {p.name: p for p in old.state.resource.spec.probes} if old else {}
+        moved = old is not None and old.state.resource.spec.service_account_name != resource.spec.service_account_name
         for probe in resource.spec.probes:
-            if old and before.get(probe.name) == probe and old.timing[probe.name] == timing[probe.name]:
+            stays = before.get(probe.name) == probe and not (moved and probe.uses_secrets)
+            if old and stays and old.timing[probe.name] == timing[probe.name]:
                 probes[probe.name] = old.state.probes[probe.name]
                 continue
             key = (resource.key, probe.name)

@@ -41,7 +41,7 @@ class Exchanges:
         """Give the probe, which has none, the exchange for its target."""
         user, target = (resource.key, probe.name), probe.target.model_dump_json(exclude_unset=True)
         # a Secret is allowed to a resource by its name: whoever was not allowed must not share what it opened
-        allowed = (resource.spec.service_account_name, resource.metadata.name) if "secret_ref" in target else None
+        allowed = (resource.spec.service_account_name, resource.metadata.name) if probe.uses_secrets else None
         identity = (resource.metadata.namespace, allowed, timeout, probe.kind, target)
         if identity not in self._shared:
             self._shared[identity] = Shared(

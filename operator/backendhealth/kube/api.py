@@ -8,16 +8,20 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from http import HTTPStatus
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
+import yaml
 from kubernetes.aio import client, config
+
+from backendhealth.core.observation import clip
 
 Json = dict[str, Any]
 Query = Mapping[str, str]
 REQUEST_TIMEOUT = 10.0
 """Seconds."""
-PAGE = 500
+PAGE = 100
 """Objects in one answer to a list."""
 _MAX_LINE = 8 << 20  # bytes of one event of a watch; etcd holds no object that is larger than 1.5 MiB
 
@@ -113,14 +117,21 @@ class Api:
     async def list(self, path: str, query: Query | None = None) -> tuple[list[Json], str]:
         """All objects below `path`, read in pages, and the list's resourceVersion. Raises as `request` does."""
         items: list[Json] = []
+        version = ""
+        async for page, version in self.pages(path, query):  # noqa: B007 - the last one is the answer
+            items += page
+        return items, version
+
+    async def pages(self, path: str, query: Query | None = None) -> AsyncIterator[tuple[list[Json], str]]:
+        """The objects below `path`, some at a time, and the list's resourceVersion. Raises as `request` does."""
         token = ""
         while True:
             paging = {"limit": str(PAGE)} | ({"continue": token} if token else {})
             page = await self.request("GET", path, query={**(query or {}), **paging})
-            items += page.get("items") or []
+            yield page.get("items") or [], page["metadata"]["resourceVersion"]
             token = page["metadata"].get("continue") or ""
             if not token:
-                return items, page["metadata"]["resourceVersion"]
+                return
 
     async def watch(
         self, path: str, query: Query, *, idle: float, opened: Callable[[], None] | None = None
@@ -184,15 +195,37 @@ async def connect(kubeconfig: str | None, context: str | None, observe: Observe 
     configuration = client.Configuration()
     load: Any = config.load_kube_config
     load_from_pod: Any = config.load_incluster_config
+    told = f"{kubeconfig} is not a usable kubeconfig" if kubeconfig else "no kubeconfig, and not in a pod"
     try:
         if kubeconfig or not os.environ.get("KUBERNETES_SERVICE_HOST"):
+            _check_kubeconfig(kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config")
             await load(kubeconfig or None, context=context, client_configuration=configuration)
         else:
             load_from_pod(configuration)
-    except (config.ConfigException, OSError, ValueError) as error:
-        told = f"{kubeconfig} is not a usable kubeconfig" if kubeconfig else "no kubeconfig, and not in a pod"
-        raise NoCluster(f"{told}: {error}") from None
+    # the client looks into whatever the file holds without asking first what it is
+    except (config.ConfigException, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise NoCluster(clip(f"{told}: {error}")) from None
+    if not configuration.host.startswith(("https://", "http://")):
+        raise NoCluster(f"{told}: its cluster has no server with https://")
     return Api(configuration, observe)
+
+
+def _check_kubeconfig(paths: str) -> None:
+    """Raise OSError, ValueError or TypeError for files that are missing or hold no mapping; the client chokes on them.
+
+    The message holds nothing of what stands in a file.
+    """
+    files = [Path(path).expanduser() for path in paths.split(os.pathsep)]
+    for file in [file for file in files if file.exists()]:
+        try:
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            raise ValueError(f"{file} is not YAML{f', see line {mark.line + 1}' if mark else ''}") from None
+        if not isinstance(content, dict):
+            raise TypeError(f"{file} holds no mapping")
+    if not any(file.exists() for file in files):
+        raise FileNotFoundError(f"{paths} does not exist")
 
 
 def resource_of(path: str) -> str:
@@ -220,6 +253,8 @@ def _answer(response: aiohttp.ClientResponse, text: bytes) -> Json:
         told = json.loads(text) if text else {}
     except ValueError:
         told = {}
+    except RecursionError:
+        raise ApiUnavailable("the API server's answer is nested too deep to be read") from None
     told = told if isinstance(told, dict) else {}
     if response.status >= HTTPStatus.BAD_REQUEST:
         wait = response.headers.get("Retry-After", "")

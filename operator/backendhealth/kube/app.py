@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 import time
 from collections.abc import Coroutine
 from typing import Any
@@ -21,7 +22,7 @@ from backendhealth.kube.api import ApiError, ApiUnavailable, Json, connect
 from backendhealth.kube.audience import Audience
 from backendhealth.kube.controller import Controller
 from backendhealth.kube.events import EventRecorder
-from backendhealth.kube.health import Health, ListenError
+from backendhealth.kube.health import Health
 from backendhealth.kube.leases import Leases
 from backendhealth.kube.metrics import Metrics
 from backendhealth.kube.podwatch import PodWatches
@@ -40,6 +41,9 @@ FLUSH = 1.0
 """Seconds in which waiting statuses are written before our Leases are released."""
 MOST_LATE = 60.0
 """Seconds by which an attempt may be overdue before the scheduler is taken for stuck."""
+DEPTH = 10_000
+"""Levels to which the API server takes JSON. Whoever may write an object may nest its managedFields that deep, and one
+that can't be read would blind us for all others of its list."""
 _WAIT = 5.0  # seconds between two looks whether our kinds are there
 
 
@@ -61,14 +65,15 @@ class App:
         settings = self._settings
         self._loop = asyncio.get_running_loop()
         logs.configure(settings.log_format, settings.log_level)
+        sys.setrecursionlimit(max(sys.getrecursionlimit(), 2 * DEPTH))
         self._api = await connect(settings.kubeconfig or None, settings.context or None, self._metrics.api_request)
         self._build()
         try:
             await self._health.start()
-        except ListenError:
-            await self._api.close()
+            await self._kinds_served()
+        except BaseException:  # cancelled, too: a signal ends the waiting
+            await self.stop()
             raise
-        await self._kinds_served()
         self._run("targets", self._targets.run())
         self._run("events", self._events.run())
         self._run("writer", self._writer.run())
@@ -86,7 +91,7 @@ class App:
         """Until SIGTERM or SIGINT comes, as it does from ourselves after a fault of our own."""
         stopping = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, stopping.set)
+            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
         await stopping.wait()
 
     async def stop(self) -> None:

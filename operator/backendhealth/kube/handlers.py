@@ -21,6 +21,21 @@ _INACTIVITY = 70.0
 """Seconds of silence after which a watch is taken for dead; the API server sends bookmarks each minute."""
 
 
+class _NothingKept(kopf.DiffBaseStorage):
+    """No former state is kept or compared. kopf's own copy each object, and fail at one nested deep."""
+
+    def build(self, *, body: kopf.Body, extra_fields: Any = None) -> kopf.BodyEssence:  # noqa: ARG002
+        """Nothing of it matters."""
+        return kopf.BodyEssence()
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:  # noqa: ARG002
+        """There is none."""
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """Keep nothing."""
+
+
 @kopf.on.startup()
 async def start(settings: kopf.OperatorSettings, memo: Any, **_: Any) -> None:
     """Set kopf up; under `kopf run`, start what does the work, too."""
@@ -28,6 +43,7 @@ async def start(settings: kopf.OperatorSettings, memo: Any, **_: Any) -> None:
     settings.scanning.disabled = True  # needs no right to see all CRDs and namespaces
     settings.peering.standalone = True  # Leases decide who works
     settings.watching.inactivity_timeout = _INACTIVITY
+    settings.persistence.diffbase_storage = _NothingKept()
     if "app" in memo:
         return
     try:

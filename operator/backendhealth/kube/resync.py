@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from time import monotonic
 
 from backendhealth.core.crd import PLURAL
-from backendhealth.core.spec.backendhealth import API_VERSION
+from backendhealth.core.spec.backendhealth import API_VERSION, KIND
 from backendhealth.kube.api import Api, ApiError, ApiUnavailable, Json
 from backendhealth.kube.controller import Controller, key_of
 
@@ -100,16 +100,11 @@ class Resync:
 
     async def _compare(self) -> None:
         before, watched = self._controller.served, set(self._watched)
-        items: list[Json] = []
+        there: dict[str, str] = {}
         for path in self._paths:
-            items += (await self._api.list(path))[0]
-        there = {}
-        for raw in items:
-            raw.setdefault("apiVersion", API_VERSION)  # the items of a list need not say what they are
-            raw.setdefault("kind", "BackendHealth")
-            there[key_of(raw)] = raw["metadata"]["uid"]
-            self._expect(raw)
-            self._controller.seen(raw, listed=True)
+            # held one at a time: all at once would be a multiple of what is kept
+            async for page, _ in self._api.pages(path):
+                there |= self._take(page)
         # only what was there before the list began: what came meanwhile may be missing in it
         for key, uid in before.items():
             if there.get(key) != uid:
@@ -121,6 +116,16 @@ class Resync:
         self._listed = True
         if not self._awaited:
             self._in_step = monotonic()
+
+    def _take(self, page: list[Json]) -> dict[str, str]:
+        there = {}
+        for raw in page:
+            raw.setdefault("apiVersion", API_VERSION)  # the items of a list need not say what they are
+            raw.setdefault("kind", KIND)
+            there[key_of(raw)] = raw["metadata"]["uid"]
+            self._expect(raw)
+            self._controller.seen(raw, listed=True)
+        return there
 
     def _expect(self, raw: Json) -> None:
         key, version = key_of(raw), _version(raw)

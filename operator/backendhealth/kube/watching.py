@@ -82,9 +82,17 @@ class Watching:
 
 
 async def operate(app: App, settings: Settings) -> None:
-    """Watch for an app that has started, until it is to stop; then it has stopped."""
+    """Start the app and watch for it until it is to stop; then it has stopped. Raises NoCluster, ListenError."""
+    stopping = asyncio.create_task(app.until_stopping())
+    starting = asyncio.create_task(app.start())
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        await asyncio.wait({starting})
+        return
+    starting.result()
     watching = Watching(app, settings)
     watching.start()
-    await app.until_stopping()
+    await stopping
     await app.stop()
     await watching.stop()

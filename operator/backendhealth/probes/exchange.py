@@ -121,7 +121,7 @@ def _where(error: BaseException) -> str:
 def timed_out(trace: Trace, timeout: float) -> Finding:
     """The finding for a deadline that passed; a resolver or an API server that does not answer is our own failure."""
     step = trace.failed_in
-    after = f"{timeout:g} s"
+    after = f"{round(timeout, 3):g} s"  # what is left of a deadline has many digits, others each time
     if step == "resolve":
         return Finding(
             Reason.RESOLVER_UNAVAILABLE,

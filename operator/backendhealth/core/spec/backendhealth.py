@@ -119,6 +119,11 @@ class Probe(Timing):
         return target
 
     @property
+    def uses_secrets(self) -> bool:
+        """Whether it names a Secret, so that it matters as whom it is read."""
+        return "secret_ref" in self.target.model_dump_json(exclude_unset=True)
+
+    @property
     def component_name(self) -> str:
         """The component that this probe speaks for."""
         return self.component or self.name
