@@ -194,6 +194,7 @@ def test_the_kubectl_in_use_is_the_clusters(own_cluster: Cluster):
     assert versions["serverVersion"]["gitVersion"] == versions["clientVersion"]["gitVersion"] == f"v{build.version()}"
 
 
+@pytest.mark.timeout(400)  # builds the image again where a file of it has changed meanwhile
 def test_the_command_starts_one_and_refuses_a_second(own_cluster: Cluster, product_image: str, tmp_path: Path):
     for kept in cache_dir().iterdir():  # all but the cluster that a person may have up
         if kept.name.startswith(("kubernetes-", "images")):
@@ -206,7 +207,7 @@ def test_the_command_starts_one_and_refuses_a_second(own_cluster: Cluster, produ
             env={**os.environ, "BACKENDHEALTH_CACHE": str(tmp_path)},
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=280,
             check=False,
         )
 

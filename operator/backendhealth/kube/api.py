@@ -114,14 +114,6 @@ class Api:
         self._observe(method, about, response.status)
         return _answer(response, text)
 
-    async def list(self, path: str, query: Query | None = None) -> tuple[list[Json], str]:
-        """All objects below `path`, read in pages, and the list's resourceVersion. Raises as `request` does."""
-        items: list[Json] = []
-        version = ""
-        async for page, version in self.pages(path, query):  # noqa: B007 - the last one is the answer
-            items += page
-        return items, version
-
     async def pages(self, path: str, query: Query | None = None) -> AsyncIterator[tuple[list[Json], str]]:
         """The objects below `path`, some at a time, and the list's resourceVersion. Raises as `request` does."""
         token = ""
@@ -132,6 +124,14 @@ class Api:
             token = page["metadata"].get("continue") or ""
             if not token:
                 return
+
+    async def list(self, path: str, query: Query | None = None) -> tuple[list[Json], str]:
+        """All objects below `path`, read in pages, and the list's resourceVersion. Raises as `request` does."""
+        items: list[Json] = []
+        version = ""
+        async for page, version in self.pages(path, query):  # noqa: B007 - the last one is the answer
+            items += page
+        return items, version
 
     async def watch(
         self, path: str, query: Query, *, idle: float, opened: Callable[[], None] | None = None
