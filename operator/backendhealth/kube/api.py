@@ -27,6 +27,8 @@ _MAX_LINE = 8 << 20  # bytes of one event of a watch; etcd holds no object that 
 
 USER_AGENT = f"backendhealth/{version('backendhealth')}"
 
+_GOODBYE = 0.05  # seconds that a TLS connection takes to close; aiohttp waits for none that a watch was broken off on
+
 Observe = Callable[[str, str, int], None]
 """Told of each request: its method, what it was about (`leases`, `backendhealths/status`), the status; 0: no answer."""
 
@@ -90,6 +92,7 @@ class Api:
     async def close(self) -> None:
         """Close all connections."""
         await self._client.close()
+        await asyncio.sleep(_GOODBYE)
 
     async def request(  # noqa: PLR0913 - an HTTP request has that many parts
         self,
