@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 
 import pytest
@@ -32,9 +33,11 @@ async def app(control_plane: ControlPlane, namespace: str, monkeypatch: pytest.M
         resync_interval="1s",
     )
     app = App(Settings.from_sources(flags, {}))
+    limit = sys.getrecursionlimit()
     await app.start()
     yield app
     await app.stop()
+    sys.setrecursionlimit(limit)  # that of the process is the app's to set, but this one is the tests'
 
 
 async def ask(app: App, path: str) -> str:

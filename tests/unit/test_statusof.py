@@ -126,7 +126,7 @@ def state_of(status: BackendHealthStatus) -> tuple[str, str | None]:
     ("findings", "state"),
     [
         (ALL_SUSPENDED, "Suspended"),
-        ({"a": SUSPENDED, "search-ingest": GOOD}, "Suspended"),
+        ({"a": SUSPENDED, "search-ingest": GOOD}, "Unknown"),
         ({"a": SUSPENDED, "search-ingest": DENIED}, "Unknown"),
         ({"a": SUSPENDED, "search-ingest": REFUSED}, "Unhealthy"),
     ],
