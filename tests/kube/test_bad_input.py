@@ -23,7 +23,7 @@ from tests.kube.oldcrd import loosened
 from tests.kube.operator import PATH, Operator, Resources, tcp
 from tests.servers.http import HttpServer
 from tests.servers.kubernetes import ControlPlane
-from tests.servers.misbehaving import Server, silent
+from tests.servers.misbehaving import Server
 from tests.servers.process import LOOPBACK, free_port, wait_until
 from tests.servers.redis import RedisServer
 
@@ -53,12 +53,6 @@ def log(serving: Operator, namespace: str) -> Iterator[Log]:
     assert " CRITICAL " not in said
     assert said.count("\n") <= MOST_LINES
     assert serving.get("/healthz")[0] == 200
-
-
-@pytest.fixture
-def target() -> Iterator[Server]:
-    with silent() as server:
-        yield server
 
 
 class Log:

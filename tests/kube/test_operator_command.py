@@ -20,7 +20,7 @@ import pytest
 
 from tests.kube.operator import ROOT, Operator, Resources, tcp
 from tests.servers.kubernetes import ControlPlane
-from tests.servers.misbehaving import Server, silent
+from tests.servers.misbehaving import Server
 from tests.servers.process import LOOPBACK, Process, free_port, wait_until
 
 TEXT_LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (DEBUG|INFO|WARNING|ERROR|CRITICAL) +\S.*")
@@ -37,12 +37,6 @@ def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         check=False,
         env={**kept, "PYTHONPATH": str(ROOT / "operator"), **environ},
     )
-
-
-@pytest.fixture
-def target() -> Iterator[Server]:
-    with silent() as server:
-        yield server
 
 
 @pytest.fixture

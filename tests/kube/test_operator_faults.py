@@ -6,7 +6,6 @@ import functools
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,6 @@ from tests.servers.kubernetes import ControlPlane
 from tests.servers.misbehaving import Server, silent
 from tests.servers.process import LOOPBACK, wait_until
 from tests.servers.redis import RedisServer
-
-
-@pytest.fixture
-def target() -> Iterator[Server]:
-    with silent() as server:
-        yield server
 
 
 def redis_at(server: RedisServer) -> dict[str, object]:

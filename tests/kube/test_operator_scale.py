@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,14 +10,8 @@ import pytest
 
 from tests.kube.operator import Operator, Resources, tcp
 from tests.servers.kubernetes import ControlPlane
-from tests.servers.misbehaving import Server, silent
+from tests.servers.misbehaving import Server
 from tests.servers.process import wait_until
-
-
-@pytest.fixture
-def target() -> Iterator[Server]:
-    with silent() as server:
-        yield server
 
 
 def resident(operator: Operator) -> int:
