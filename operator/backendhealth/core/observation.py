@@ -45,6 +45,9 @@ class Finding:
     `steps` are seconds by step in the order they were taken (resolve, connect, tls, auth, …).
     `contact` is whether anything at all came back from the target (a connection, a refusal, a reply): proof that
     our own network works.
+    `parts` are findings that are judged by themselves, each against the probe's thresholds: `symptom/NAME` answers a
+    symptom of the profile, `component/NAME` speaks for another component than the probe's own. A probe answers with
+    the parts that its target declares, all of them each time; parts have none.
     """
 
     reason: Reason
@@ -53,6 +56,7 @@ class Finding:
     facts: Facts = field(default_factory=dict)
     steps: Mapping[str, float] = field(default_factory=dict)
     contact: bool = True
+    parts: Mapping[str, Finding] = field(default_factory=dict)
 
     @property
     def verdict(self) -> Verdict:

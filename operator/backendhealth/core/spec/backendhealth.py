@@ -138,6 +138,14 @@ class FlapDetection(Model):
     window: Annotated[str, duration_between("10s", "24h")] = Field(default="10m", description="Length of the window.")
 
 
+class ProfileRef(Model):
+    """Which DiagnosisProfile says what a failure means: exactly one of its fields is set."""
+
+    built_in: Name | None = Field(default=None, description="Name of a built-in one: see `backendhealth profiles`.")
+    name: ObjectName | None = Field(default=None, description="Name of a DiagnosisProfile in this namespace.")
+    rules: ClassVar[tuple[Rule, ...]] = (exactly_one("one-profile", ("builtIn", "name")),)
+
+
 def condition_prefix(component: str) -> str:
     """CamelCase of a component's name, as its condition's type begins: `search-ingest` gives `SearchIngest`."""
     return "".join(part[:1].upper() + part[1:] for part in component.split("-"))
@@ -176,6 +184,9 @@ class BackendHealthSpec(Timing):
     probes: Annotated[list[Probe], Field(min_length=1, max_length=100)] = Field(
         description="The dependencies to probe.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    profile_ref: ProfileRef | None = Field(
+        default=None, description="The platform's DiagnosisProfile; default: the built-in `generic`, which knows none."
     )
     service_account_name: ObjectName | None = Field(
         default=None,

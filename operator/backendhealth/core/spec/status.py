@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from backendhealth.core.spec.base import Model
+from backendhealth.core.spec.profile import Effect
 from backendhealth.core.verdict import Verdict
 
 Message = Annotated[str, Field(max_length=1024)]
@@ -46,6 +47,16 @@ class SubjectStatus(Model):
     message: Message = Field(description="Details for people.")
 
 
+class PartStatus(Model):
+    """A part of a probe that is judged by itself."""
+
+    name: ShortText = Field(description="symptom/NAME or component/NAME.")
+    verdict: Verdict = Field(description="Verdict after thresholds.")
+    reason: ShortText = Field(description="Why.")
+    message: Message = Field(description="Details for people.")
+    since: Timestamp = Field(description="Since when the verdict stands.")
+
+
 class ProbeStatus(Model):
     """What one probe believes now."""
 
@@ -58,6 +69,11 @@ class ProbeStatus(Model):
     subjects: Annotated[list[SubjectStatus], Field(max_length=64)] = Field(
         default=[], description="Parts of the target that are not healthy."
     )
+    parts: Annotated[list[PartStatus], Field(max_length=32)] = Field(
+        default=[],
+        description="What it says of symptoms and of other components, each judged by itself.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
 
 
 class RootCause(Model):
@@ -67,15 +83,82 @@ class RootCause(Model):
     reason: ShortText = Field(description="Why.")
     message: Message = Field(description="Details for people.")
     since: Timestamp = Field(description="Since when.")
+    evidence: Annotated[list[Message], Field(max_length=8)] = Field(
+        default=[], description="What was observed that says so."
+    )
+    next_step: Message = Field(default="", description="What to look at.")
+
+
+class Explained(Model):
+    """A component or symptom that fails because of something else."""
+
+    name: ShortText = Field(description="The component or symptom.")
+    by: Annotated[list[ShortText], Field(max_length=16)] = Field(description="The components that explain it.")
+    because: Message = Field(description="Why they do.")
+
+
+class Suspect(Model):
+    """A component that may be the cause of something unexplained."""
+
+    component: ShortText = Field(description="The component.")
+    because: Message = Field(description="What speaks against it.")
+
+
+class Unexplained(Model):
+    """A component or symptom that fails, and it is not known why."""
+
+    name: ShortText = Field(description="The component or symptom.")
+    because: Message = Field(description="What is missing to tell the cause.")
+
+
+class Impact(Model):
+    """What users notice of one feature."""
+
+    feature: ShortText = Field(description="The feature, as users call it.")
+    effect: Effect = Field(description="Works, Degraded or Fails.")
+    because: Message = Field(description="A sentence for people.")
+
+
+class Mismatch(Model):
+    """Where what was measured contradicts the profile."""
+
+    name: ShortText = Field(description="The symptom, feature or component.")
+    message: Message = Field(description="What the profile says, and what was measured.")
 
 
 class Diagnosis(Model):
-    """What is believed to be wrong."""
+    """What is believed to be wrong, and what it means to users."""
 
     root_causes: Annotated[list[RootCause], Field(max_length=100)] = Field(
         default=[],
         description="Components that are causes.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["component"]},
+    )
+    explained: Annotated[list[Explained], Field(max_length=100)] = Field(
+        default=[],
+        description="Components and symptoms that fail because of something else.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    unexplained: Annotated[list[Unexplained], Field(max_length=100)] = Field(
+        default=[],
+        description="Components and symptoms that fail, and it is not known why (yet).",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    suspects: Annotated[list[Suspect], Field(max_length=32)] = Field(
+        default=[],
+        description="What may be the cause of the unexplained, the likeliest first.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["component"]},
+    )
+    next_question: Message = Field(default="", description="What a person should find out next.")
+    impact: Annotated[list[Impact], Field(max_length=64)] = Field(
+        default=[],
+        description="What users notice, the most important feature first; all features while anything fails.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["feature"]},
+    )
+    mismatches: Annotated[list[Mismatch], Field(max_length=32)] = Field(
+        default=[],
+        description="Where what was measured contradicts the profile.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
 
 
