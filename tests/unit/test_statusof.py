@@ -10,6 +10,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from backendhealth.core.annotations import Request
+from backendhealth.core.diagnosed import diagnosed
 from backendhealth.core.observation import Finding, SubjectFinding
 from backendhealth.core.probestate import NOT_PROBED, SUSPENDED, ProbeState
 from backendhealth.core.reasons import Reason
@@ -29,7 +30,8 @@ def condition(status: BackendHealthStatus, kind: str) -> Condition:
 
 
 def told(declared: BackendHealth = TWO, **findings: Finding) -> BackendHealthStatus:
-    return status_of(put(start(declared), 1.0, **{k.replace("_", "-"): v for k, v in findings.items()}), None, 1.0)
+    state = put(start(declared), 1.0, **{k.replace("_", "-"): v for k, v in findings.items()})
+    return status_of(diagnosed(state, {}, 1.0, once=True), None, 1.0)
 
 
 @pytest.mark.parametrize(

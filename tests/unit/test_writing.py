@@ -51,9 +51,25 @@ def full(message: str = "m" * 1024, name: str = NAME) -> dict[str, Any]:
         "probes": [
             {"name": f"{n:03}{name[3:]}", "component": name, "verdict": "Unhealthy", "since": TIME, **told}
             | {"subjects": [{"subject": f"{m:03}{name[3:]}", "verdict": "Unhealthy", **told} for m in range(64)]}
+            | {"parts": [{"name": f"{m:03}{name[3:]}", "verdict": "Unhealthy", "since": TIME, **told} for m in range(32)]}
             for n in range(100)
         ],
-        "diagnosis": {"rootCauses": [{"component": f"{n:03}{name[3:]}", "since": TIME, **told} for n in range(100)]},
+        "diagnosis": {
+            "rootCauses": [
+                {"component": f"{n:03}{name[3:]}", "since": TIME, **told}
+                | {"evidence": [message] * 8, "nextStep": message}
+                for n in range(100)
+            ],
+            "explained": [
+                {"name": f"{n:03}{name[3:]}", "by": [f"{m:03}{name[3:]}" for m in range(16)], "because": message}
+                for n in range(100)
+            ],
+            "unexplained": [{"name": f"{n:03}{name[3:]}", "because": message} for n in range(100)],
+            "suspects": [{"component": f"{n:03}{name[3:]}", "because": message} for n in range(32)],
+            "nextQuestion": message,
+            "impact": [{"feature": f"{n:03}{name[3:]}", "effect": "Fails", "because": message} for n in range(64)],
+            "mismatches": [{"name": f"{n:03}{name[3:]}", "message": message} for n in range(32)],
+        },
         "incident": {"id": name, "since": TIME},
         "history": [{"at": TIME, "component": name, "verdict": "Unhealthy", "reason": name} for _ in range(20)],
     }
@@ -126,6 +142,8 @@ def test_subjects_lose_their_messages_first():
     status = full("m" * 1024)
     status["probes"] = status["probes"][:3]
     status["conditions"] = status["conditions"][:5]
+    for probe in status["probes"]:
+        del probe["parts"]
     del status["diagnosis"]
     cut = fitted(status)
     assert cut["conditions"] == status["conditions"]

@@ -54,7 +54,6 @@ class Recorder:
 
 def to_dict(seen: Observation) -> dict[str, Any]:
     """An observation as JSON holds it."""
-    finding = seen.finding
     return {
         "kind": "Observation",
         "resource": seen.resource,
@@ -62,6 +61,13 @@ def to_dict(seen: Observation) -> dict[str, Any]:
         "probe": seen.probe,
         "started": round(seen.started, 6),
         "at": round(seen.at, 6),
+        **_finding_to_dict(seen.finding),
+    }
+
+
+def _finding_to_dict(finding: Finding) -> dict[str, Any]:
+    parts = {name: _finding_to_dict(part) for name, part in finding.parts.items()}
+    return {
         "reason": finding.reason.value,
         "message": finding.message,
         "contact": finding.contact,
@@ -71,24 +77,31 @@ def to_dict(seen: Observation) -> dict[str, Any]:
             {"subject": s.subject, "reason": s.reason.value, "message": s.message, "facts": dict(s.facts)}
             for s in finding.subjects
         ],
+        **({"parts": parts} if parts else {}),
     }
 
 
 def from_dict(line: Mapping[str, Any]) -> Observation:
     """The observation of a line. Raises KeyError, TypeError or ValueError for another shape."""
-    subjects = tuple(
-        SubjectFinding(s["subject"], Reason(s["reason"]), s["message"], s["facts"]) for s in line["subjects"]
-    )
-    finding = Finding(
-        Reason(line["reason"]), str(line["message"]), subjects, line["facts"], line["steps"], bool(line["contact"])
-    )
     return Observation(
         str(line["resource"]),
         int(line["generation"]),
         str(line["probe"]),
         float(line["started"]),
         float(line["at"]),
-        finding,
+        _finding_from_dict(line, deep=True),
+    )
+
+
+def _finding_from_dict(line: Mapping[str, Any], *, deep: bool) -> Finding:
+    subjects = tuple(
+        SubjectFinding(s["subject"], Reason(s["reason"]), s["message"], s["facts"]) for s in line["subjects"]
+    )
+    told = line.get("parts", {}) if deep else {}  # parts have none
+    parts = {str(name): _finding_from_dict(part, deep=False) for name, part in told.items()}
+    contact = bool(line["contact"])
+    return Finding(
+        Reason(line["reason"]), str(line["message"]), subjects, line["facts"], line["steps"], contact, parts
     )
 
 
@@ -110,7 +123,7 @@ def _observations(path: Path, lines: Iterator[tuple[int, Any]]) -> Iterator[Obse
     for number, line in lines:
         try:
             yield from_dict(line)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise RecordingError(f"{path}:{number}: not an observation: {error}") from None
 
 

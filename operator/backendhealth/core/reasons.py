@@ -16,6 +16,8 @@ class Reason(StrEnum):
     PENDING = "Pending"
     SUSPENDED = "Suspended"
     INVALID_SPEC = "InvalidSpec"
+    PROFILE_NOT_FOUND = "ProfileNotFound"
+    PROFILE_INVALID = "ProfileInvalid"
     BLIND = "Blind"
     INTERNAL_ERROR = "InternalError"
     RESOLVER_UNAVAILABLE = "ResolverUnavailable"
@@ -101,6 +103,29 @@ class Reason(StrEnum):
     CONTAINER_EXITED = "ContainerExited"
     POD_FAILED = "PodFailed"
     POD_NOT_READY = "PodNotReady"
+    # PlaceOS as users see it
+    STEP_SKIPPED = "StepSkipped"
+    LOGIN_FAILED = "LoginFailed"
+    REQUEST_FAILED = "RequestFailed"
+    MODULE_NOT_FOUND = "ModuleNotFound"
+    FUNCTION_NOT_FOUND = "FunctionNotFound"
+    NO_CORE_INSTANCES = "NoCoreInstances"
+    CONNECT_FAILED = "ConnectFailed"
+    CORE_REFUSED = "CoreRefused"
+    EXECUTE_FAILED = "ExecuteFailed"
+    MODULE_RAISED = "ModuleRaised"
+    BIND_FAILED = "BindFailed"
+    WEBSOCKET_LOST = "WebSocketLost"
+    BACKEND_FAILING = "BackendFailing"
+    # PlaceOS's drivers and cores
+    API_UNAVAILABLE = "ApiUnavailable"
+    DRIVER_CRASH_LOOPING = "DriverCrashLooping"
+    DRIVER_COMPILE_FAILED = "DriverCompileFailed"
+    DRIVER_MISSING = "DriverMissing"
+    DRIVER_NOT_RUNNING = "DriverNotRunning"
+    MODULES_NOT_LOADED = "ModulesNotLoaded"
+    CORE_NOT_REGISTERED = "CoreNotRegistered"
+    STALE_PLACEMENT = "StalePlacement"
 
     @property
     def verdict(self) -> Verdict:
@@ -153,6 +178,20 @@ REASONS: dict[Reason, ReasonInfo] = {
         "The resource can't be used as it stands: an older CRD has let it through, or the operator is the older one.",
         "The same checks as `backendhealth lint`; the message names the fields.",
         "Correct the fields that the message names; bring the CRDs and the operator to the same version.",
+    ),
+    Reason.PROFILE_NOT_FOUND: _Row(
+        _N,
+        "operator",
+        "The DiagnosisProfile that the resource names is not there; the last good one stays in force.",
+        "Condition Stalled; probing goes on.",
+        "`kubectl get diagnosisprofiles`, or `backendhealth profiles` for the built-in ones, and `spec.profileRef`.",
+    ),
+    Reason.PROFILE_INVALID: _Row(
+        _N,
+        "operator",
+        "The DiagnosisProfile that the resource names can't be used as it stands; the last good one stays in force.",
+        "Condition Stalled, whose message names each field that is wrong; probing goes on.",
+        "`backendhealth lint -f` the profile and correct it.",
     ),
     Reason.BLIND: _Row(
         _N,
@@ -685,5 +724,153 @@ REASONS: dict[Reason, ReasonInfo] = {
         "A pod is not ready, and its containers show no cause.",
         "The pod's condition Ready; with enough others ready, told after 60 seconds or when it was ready before.",
         "What the readiness probe asks for; its node; `kubectl describe pod`.",
+    ),
+    Reason.STEP_SKIPPED: _Row(
+        _N,
+        "placeos, drivers",
+        "This was not tried, because something that it needs has failed: nothing is known of it.",
+        "An earlier step of the same attempt; the message names it.",
+        "The step that failed.",
+    ),
+    Reason.LOGIN_FAILED: _Row(
+        _U,
+        "placeos",
+        "Nobody can log in: the credentials are not what is wrong.",
+        "A log-in is refused or fails while PlaceOS's own health pages say that its database is away, or ends in an"
+        " error of the server. With an API key, any failure of the database reads as 401 `unknown X-API-Key`.",
+        "The configuration database; then the load balancer: do requests reach the services?",
+    ),
+    Reason.REQUEST_FAILED: _Row(
+        _U,
+        "placeos",
+        "The API answered a request with an error of its own.",
+        "The status of the answer; production shows no more (an empty body, or `{}`).",
+        "Listing systems needs the search index, modules the database, functions Redis. The API's log has the cause.",
+    ),
+    Reason.MODULE_NOT_FOUND: _Row(
+        _U,
+        "placeos",
+        "The system or its module is not found.",
+        "404 or `could not find module`: the mapping or the module's metadata is missing in Redis; an empty list.",
+        "Did Redis lose its data? Is the module running? The system and module in the spec.",
+    ),
+    Reason.FUNCTION_NOT_FOUND: _Row(
+        _N,
+        "placeos",
+        "The module does not have the function that the spec names, so executing it tells nothing.",
+        "`could not find function`, or the list of functions lacks it.",
+        "The function in the spec; was the driver changed?",
+    ),
+    Reason.NO_CORE_INSTANCES: _Row(
+        _U,
+        "placeos, drivers",
+        "No core is registered, so nothing can be executed.",
+        "`No registered core instances`, or an empty list of cores.",
+        "Is core running? Can it reach etcd, or Redis where that is its discovery?",
+    ),
+    Reason.CONNECT_FAILED: _Row(
+        _U,
+        "placeos",
+        "The API could not connect to what an execute needs: the core that it was told of, or etcd.",
+        "A connect error in the answer's message.",
+        "The address in the message: a core that is down, a stale registration, or etcd itself.",
+    ),
+    Reason.CORE_REFUSED: _Row(
+        _U,
+        "placeos",
+        "core was reached and refused to execute the function; why is only in its log.",
+        "`unexpected response code` in the answer's message.",
+        "core's log: module stopped, not loaded, driver not compiled, or no record of it.",
+    ),
+    Reason.EXECUTE_FAILED: _Row(
+        _U,
+        "placeos",
+        "Executing the function failed by another error than those known.",
+        "The message of the answer, for example a Redis exception.",
+        "The text in the message; the API's log.",
+    ),
+    Reason.MODULE_RAISED: _Row(
+        _D,
+        "placeos",
+        "The function was executed and its driver raised an exception: the platform works, the module doesn't.",
+        "`module raised` in the answer's message.",
+        "The driver's exception in the message; with Redis down, drivers raise, too.",
+    ),
+    Reason.BIND_FAILED: _Row(
+        _U,
+        "placeos",
+        "A WebSocket opens, but a variable can't be bound over it.",
+        "The answer to the command `bind`.",
+        "The text in the message; discovery (etcd or Redis), then Redis.",
+    ),
+    Reason.WEBSOCKET_LOST: _Row(
+        _U,
+        "placeos",
+        "A WebSocket that was open has ended: users lose theirs.",
+        "The connection that is kept between attempts was closed by the other side.",
+        "Did the API restart? Its pods; time-outs of the load balancer.",
+    ),
+    Reason.BACKEND_FAILING: _Row(
+        _D,
+        "placeos",
+        "The service runs and answers, and says that one of its backends does not.",
+        "A deep health page with an error status; which backend is only in its log.",
+        "Its backends. On Kubernetes, a liveness probe at that page restarts the service for nothing.",
+    ),
+    Reason.API_UNAVAILABLE: _Row(
+        _N,
+        "drivers",
+        "Drivers can't be seen, because the API through which they are asked for does not answer.",
+        "The cluster API's answer, and that of the cores in coreUrls.",
+        "The API and its backends; coreUrls lets cores be asked directly.",
+    ),
+    Reason.DRIVER_CRASH_LOOPING: _Row(
+        _U,
+        "drivers",
+        "A driver's process ends and is launched again and again.",
+        "launch_count rises by more than maximumLaunches within launchWindow; last_exit_code is told.",
+        "core's log for the driver. All drivers at once: drivers end when Redis is away.",
+    ),
+    Reason.DRIVER_COMPILE_FAILED: _Row(
+        _U,
+        "drivers",
+        "A driver does not compile, so its modules don't run.",
+        "unavailable_drivers of a core that answers; the compiler's first lines are in the message.",
+        "The compiler's output; the driver's last commit; the build service.",
+    ),
+    Reason.DRIVER_MISSING: _Row(
+        _U,
+        "drivers",
+        "A driver that is required runs on no core, though all cores answer.",
+        "`required` against what the cores have loaded.",
+        "Are its modules running? Was the driver removed or renamed?",
+    ),
+    Reason.DRIVER_NOT_RUNNING: _Row(
+        _U,
+        "drivers",
+        "A driver should run and does not, or its process does not answer core.",
+        "`running` of the driver's status, or `query failed` in place of its modules.",
+        "core's log: `error launching driver`, `driver launch timeout`, `restarting unresponsive driver`.",
+    ),
+    Reason.MODULES_NOT_LOADED: _Row(
+        _U,
+        "drivers",
+        "A driver runs, but has fewer modules loaded than core counts for it.",
+        "The modules that the driver lists against module_instances.",
+        "core's log: `module load failure`; load the module: `POST /modules/{id}/load`.",
+    ),
+    Reason.CORE_NOT_REGISTERED: _Row(
+        _U,
+        "drivers",
+        "A core that should be there is not in discovery: nothing is executed on it.",
+        "Ready pods, or the number expected, or cores that answer, against the cores registered.",
+        "Can core reach etcd or Redis? Older builds don't come back by themselves: restart core.",
+    ),
+    Reason.STALE_PLACEMENT: _Row(
+        _U,
+        "drivers",
+        "Discovery has a core that is dead: executes on its modules fail with connect errors.",
+        "A registration without its expiring key, or one whose core does not answer.",
+        "Only a live leader prunes: start a core, or remove the entry; restart the API if it keeps old addresses.",
     ),
 }

@@ -7,15 +7,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from backendhealth.core.annotations import Request
+from backendhealth.core.diagnosis.evidence import Answer
 from backendhealth.core.durations import human, seconds
 from backendhealth.core.flapping import Flaps, flap
+from backendhealth.core.knowledge import NOTHING_KNOWN, Knowledge
 from backendhealth.core.observation import Finding, clip
 from backendhealth.core.probestate import ProbeState
 from backendhealth.core.reasons import Reason
-from backendhealth.core.spec.backendhealth import BackendHealth, FlapDetection
+from backendhealth.core.spec.backendhealth import BackendHealth, FlapDetection, Probe, condition_prefix
+from backendhealth.core.spec.status import Diagnosis
 from backendhealth.core.verdict import Verdict, worst
 
 MAX_HISTORY = 20
+UNDIAGNOSED = Answer(Diagnosis())
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class ResourceState:
-    """The belief of one resource at one generation."""
+    """The belief of one resource at one generation. `probes` holds the parts of probes, too, by `part_key`."""
 
     resource: BackendHealth
     probes: Mapping[str, ProbeState]
@@ -51,11 +55,23 @@ class ResourceState:
     incident_since: float | None = None
     history: tuple[Change, ...] = ()
     request: Request = field(default_factory=Request)
+    knowledge: Knowledge = NOTHING_KNOWN
+    answer: Answer = UNDIAGNOSED
 
     @property
     def verdict(self) -> Verdict:
-        """The worst of the components."""
-        return worst(component.verdict for component in self.components.values())
+        """The worst of the components and symptoms."""
+        symptoms = (shown(state)[0] for state in self.symptoms.values())
+        return worst((*(component.verdict for component in self.components.values()), *symptoms))
+
+    @property
+    def symptoms(self) -> dict[str, ProbeState]:
+        """What is believed of each symptom that a probe answers; of several answers the worst."""
+        told = symptom_members(self.resource)
+        return {
+            name: max((self.probes[key] for key in keys), key=lambda state: shown(state)[0].rank)
+            for name, keys in told.items()
+        }
 
     @property
     def suspended(self) -> bool:
@@ -71,6 +87,16 @@ class ResourceState:
         return hashlib.sha256(f"{self.resource.key}@{int(self.incident_since)}".encode()).hexdigest()[:12]
 
 
+def part_key(probe: str, part: str) -> str:
+    """Key of a part among the probes: no name of a probe holds a slash."""
+    return f"{probe}/{part}"
+
+
+def states_of(probe: Probe) -> list[str]:
+    """Keys of what is believed of a probe: its own finding, then its parts."""
+    return [probe.name, *(part_key(probe.name, part) for part in probe.parts)]
+
+
 def shown(state: ProbeState) -> tuple[Verdict, Finding]:
     """Verdict and finding as they are told: Unknown (Blind) as long as a silent failure may be our own network's."""
     if not state.doubted:
@@ -80,10 +106,15 @@ def shown(state: ProbeState) -> tuple[Verdict, Finding]:
     )
 
 
+def shown_since(state: ProbeState) -> float:
+    """Since when what is shown stands, in seconds since the epoch."""
+    return max(state.since, state.silent_since or 0) if state.doubted else state.since
+
+
 def initial_state(resource: BackendHealth, probes: Mapping[str, ProbeState], now: float) -> ResourceState:
     """The belief before any attempt."""
     components = {
-        name: ComponentState(*_combine(members, probes), since=now) for name, members in _members(resource).items()
+        name: ComponentState(*_combine(members, probes), since=now) for name, members in component_members(resource).items()
     }
     return ResourceState(resource, probes, components, now)
 
@@ -104,7 +135,7 @@ def renewed(
 
 
 def _moved(state: ResourceState, probes: Mapping[str, ProbeState], touched: Iterable[str], now: float) -> ResourceState:
-    members = _members(state.resource)
+    members = component_members(state.resource)
     settings = state.resource.spec.flap_detection or FlapDetection()
     components = dict(state.components)
     changes = []
@@ -128,18 +159,38 @@ def _dated(before: ResourceState, after: ResourceState, now: float) -> ResourceS
     return replace(after, since=since, incident_since=incident)
 
 
-def _members(resource: BackendHealth) -> dict[str, list[str]]:
+def component_members(resource: BackendHealth) -> dict[str, list[str]]:
+    """Keys of the probes, and parts of probes, that speak for each component."""
     members: dict[str, list[str]] = {}
     for probe in resource.spec.probes:
         members.setdefault(probe.component_name, []).append(probe.name)
+    declared = {condition_prefix(name).lower(): name for name in members}
+    for probe in resource.spec.probes:
+        for part, name in _parts(probe, "component"):
+            # one that differs in dashes only is the same: there is one condition for both
+            component = declared.setdefault(condition_prefix(name).lower(), name)
+            members.setdefault(component, []).append(part_key(probe.name, part))
     return members
 
 
+def symptom_members(resource: BackendHealth) -> dict[str, list[str]]:
+    """Keys of the parts of probes that answer each symptom."""
+    members: dict[str, list[str]] = {}
+    for probe in resource.spec.probes:
+        for part, name in _parts(probe, "symptom"):
+            members.setdefault(name, []).append(part_key(probe.name, part))
+    return members
+
+
+def _parts(probe: Probe, kind: str) -> list[tuple[str, str]]:
+    return [(part, part.removeprefix(f"{kind}/")) for part in probe.parts if part.startswith(f"{kind}/")]
+
+
 def _combine(members: list[str], probes: Mapping[str, ProbeState]) -> tuple[Verdict, Finding]:
-    told = [(*shown(probes[name]), name) for name in members]
-    verdict, finding, name = max(told, key=lambda one: one[0].rank)
+    told = [(*shown(probes[key]), key) for key in members]
+    verdict, finding, key = max(told, key=lambda one: one[0].rank)
     if len(members) > 1 and verdict is not Verdict.HEALTHY:
-        finding = replace(finding, message=clip(f"{name}: {finding.message}"))
+        finding = replace(finding, message=clip(f"{key.split('/')[0]}: {finding.message}"))
     return verdict, finding
 
 

@@ -12,13 +12,23 @@ from typing import Any
 from pydantic import ValidationError
 
 from backendhealth.core.annotations import Request
+from backendhealth.core.attempts import Attempts
+from backendhealth.core.diagnosis.evidence import Outage
 from backendhealth.core.flapping import Flaps
 from backendhealth.core.observation import Finding, SubjectFinding
 from backendhealth.core.probestate import ProbeState, initial
 from backendhealth.core.reasons import Reason
-from backendhealth.core.resourcestate import Change, ComponentState, ResourceState, renewed
+from backendhealth.core.resourcestate import (
+    Change,
+    ComponentState,
+    ResourceState,
+    part_key,
+    renewed,
+    states_of,
+)
 from backendhealth.core.spec.backendhealth import BackendHealth, FlapDetection, condition_prefix
-from backendhealth.core.spec.status import BackendHealthStatus, Condition, ProbeStatus
+from backendhealth.core.spec.status import BackendHealthStatus, Condition, PartStatus, ProbeStatus
+from backendhealth.core.timing import timing_of
 from backendhealth.core.verdict import Verdict, worst
 
 _NOT_BELIEFS = (Reason.PENDING, Reason.SUSPENDED)
@@ -45,11 +55,11 @@ def restored_state(
     the history and the times of what stays as it was go on.
     """
     current = status.observed_generation == resource.metadata.generation
-    rows = {row.name: row for row in status.probes}
+    rows = _rows(status) if current else {}
     probes = {}
     for probe in resource.spec.probes:
-        row = rows.get(probe.name) if current else None
-        probes[probe.name] = _probe(row, initial(now, suspended=probe.name in suspended))
+        for key in states_of(probe):
+            probes[key] = _probe(rows.get(key), initial(now, suspended=probe.name in suspended))
     history = tuple(
         Change(_seconds(one.at), one.component, one.verdict, reason)
         for one in status.history
@@ -68,13 +78,57 @@ def restored_state(
     return renewed(before, resource, probes, now)
 
 
+def restored_attempts(state: ResourceState, now: float) -> dict[str, Attempts]:
+    """What attempts there must have been for `state` to be believed: it was decided, and nothing is waited for."""
+    outages = _outages(state)
+    made = {}
+    for probe in state.resource.spec.probes:
+        timing = timing_of(state.resource.spec, probe)
+        deciding = timing.thresholds.failure * (timing.retry_interval + timing.timeout)
+        for key in states_of(probe):
+            believed = state.probes[key]
+            if believed.finding.reason in _NOT_BELIEFS:
+                continue
+            failed = believed.verdict is Verdict.UNHEALTHY
+            made[key] = Attempts(
+                onset=believed.since if failed else None,
+                last_good=believed.since - deciding if failed else now,
+                settled=now,
+                newest=now,
+                outage=outages.get(probe.component_name),
+            )
+    return made
+
+
+def _outages(state: ResourceState) -> dict[str, Outage]:
+    """The last outage of each component that is over, as far as the history goes."""
+    found: dict[str, Outage] = {}
+    ended: dict[str, float] = {}
+    for change in state.history:  # newest first
+        if change.component in found:
+            continue
+        if change.verdict is not Verdict.UNHEALTHY:
+            ended[change.component] = change.at
+        elif change.component in ended:
+            found[change.component] = Outage(change.at, ended[change.component])
+    return found
+
+
+def _rows(status: BackendHealthStatus) -> dict[str, ProbeStatus | PartStatus]:
+    rows: dict[str, ProbeStatus | PartStatus] = {}
+    for row in status.probes:
+        rows[row.name] = row
+        rows |= {part_key(row.name, part.name): part for part in row.parts}
+    return rows
+
+
 def _state_since(status: BackendHealthStatus, now: float) -> float:
     summary = status.summary
     # Stalled is no state of what is probed: it ends here
     return _seconds(summary.since) if summary and summary.since and summary.state != "Stalled" else now
 
 
-def _probe(row: ProbeStatus | None, fresh: ProbeState) -> ProbeState:
+def _probe(row: ProbeStatus | PartStatus | None, fresh: ProbeState) -> ProbeState:
     """The belief that `row` tells; `fresh` where it tells none."""
     reason = _reason(row.reason) if row else None
     if row is None or reason is None or reason.verdict is not row.verdict:
@@ -85,7 +139,7 @@ def _probe(row: ProbeStatus | None, fresh: ProbeState) -> ProbeState:
         return fresh
     subjects = tuple(
         SubjectFinding(one.subject, told, one.message)
-        for one in row.subjects
+        for one in (row.subjects if isinstance(row, ProbeStatus) else ())
         if (told := _reason(one.reason)) is not None
     )
     state = ProbeState(row.verdict, Finding(reason, row.message, subjects), _seconds(row.since))
@@ -97,12 +151,16 @@ def _probe(row: ProbeStatus | None, fresh: ProbeState) -> ProbeState:
 
 def _components(resource: BackendHealth, status: BackendHealthStatus, now: float) -> dict[str, ComponentState]:
     conditions = {condition.type: condition for condition in status.conditions}
-    rows: dict[str, list[ProbeStatus]] = {}
+    rows: dict[str, list[Verdict]] = {}
     for row in status.probes:
-        rows.setdefault(row.component, []).append(row)
+        rows.setdefault(row.component, []).append(row.verdict)
+        for part in row.parts:
+            kind, _, name = part.name.partition("/")
+            if kind == "component":
+                rows.setdefault(name, []).append(part.verdict)
     limit = (resource.spec.flap_detection or FlapDetection()).changes
     components = {}
-    for name, members in rows.items():
+    for name, verdicts in rows.items():
         condition = conditions.get(f"{condition_prefix(name)}Healthy")
         reason = _reason(condition.reason) if condition else None
         if condition is None or reason is None:
@@ -114,7 +172,7 @@ def _components(resource: BackendHealth, status: BackendHealthStatus, now: float
             Finding(reason, condition.message),
             _since(status, name, condition),
             flaps,
-            worst(row.verdict for row in members),
+            worst(verdicts),
         )
     return components
 

@@ -8,18 +8,19 @@ from collections.abc import Sequence
 from itertools import islice
 
 from backendhealth.core.annotations import notice
+from backendhealth.core.diagnosis.telling import impact_text, root_cause_text
 from backendhealth.core.observation import MAX_SUBJECTS, Finding, clip
+from backendhealth.core.probestate import ProbeState
 from backendhealth.core.reasons import Reason
-from backendhealth.core.resourcestate import ComponentState, ResourceState, shown
+from backendhealth.core.resourcestate import ResourceState, part_key, shown, shown_since
 from backendhealth.core.spec.backendhealth import condition_prefix
 from backendhealth.core.spec.status import (
     BackendHealthStatus,
     Condition,
     ConditionStatus,
-    Diagnosis,
     Incident,
+    PartStatus,
     ProbeStatus,
-    RootCause,
     SubjectStatus,
     Summary,
     Transition,
@@ -63,24 +64,13 @@ class Conditions:
 
 def status_of(state: ResourceState, previous: BackendHealthStatus | None, now: float) -> BackendHealthStatus:
     """The status at `now`; a condition whose status is as in `previous` keeps its lastTransitionTime."""
-    causes = [(name, one) for name, one in state.components.items() if one.verdict is Verdict.UNHEALTHY]
     return BackendHealthStatus(
         observed_generation=state.resource.metadata.generation,
         probe_requested_at=state.request.answered or None,
-        summary=_summary(state, causes),
+        summary=_summary(state),
         conditions=_conditions(state, previous.conditions if previous else [], now),
         probes=_probes(state),
-        diagnosis=Diagnosis(
-            root_causes=[
-                RootCause(
-                    component=name,
-                    reason=one.finding.reason,
-                    message=clip(one.finding.message),
-                    since=timestamp(one.since),
-                )
-                for name, one in causes
-            ]
-        ),
+        diagnosis=state.answer.diagnosis,
         incident=None
         if state.incident_since is None
         else Incident(id=state.incident_id, since=timestamp(state.incident_since)),
@@ -93,51 +83,64 @@ def status_of(state: ResourceState, previous: BackendHealthStatus | None, now: f
     )
 
 
-def _summary(state: ResourceState, causes: Sequence[tuple[str, ComponentState]]) -> Summary:
-    verdict = state.verdict
-    leading = [(name, one) for name, one in state.components.items() if one.verdict is verdict]
+def _summary(state: ResourceState) -> Summary:
+    verdict, diagnosis = state.verdict, state.answer.diagnosis
+    leading = _leading(state)
     if verdict is Verdict.HEALTHY:
         return Summary(
-            state=verdict, since=timestamp(state.since), message=f"all {len(leading)} components are healthy"
+            state=verdict, since=timestamp(state.since), message=f"all {len(state.components)} components are healthy"
         )
-    reasons = list(dict.fromkeys(one.finding.reason.value for _, one in leading))
+    reasons = [cause.reason for cause in diagnosis.root_causes] or [finding.reason.value for _, finding in leading]
     return Summary(
         state="Suspended" if state.suspended else verdict,
-        root_cause=_listed([name for name, _ in causes]),
-        reason=_listed(reasons),
+        root_cause=root_cause_text(diagnosis),
+        reason=_listed(list(dict.fromkeys(reasons))),
+        impact=impact_text(diagnosis),
         since=timestamp(state.since),
         message=_told(leading),
     )
+
+
+def _leading(state: ResourceState) -> list[tuple[str, Finding]]:
+    """What has the worst verdict: root causes first, then other components, then symptoms."""
+    verdict = state.verdict
+    causes = {cause.component for cause in state.answer.diagnosis.root_causes}
+    components = [(name, one.finding) for name, one in state.components.items() if one.verdict is verdict]
+    symptoms = [(name, shown(one)[1]) for name, one in state.symptoms.items() if shown(one)[0] is verdict]
+    return [*sorted(components, key=lambda one: one[0] not in causes), *symptoms]
 
 
 def _listed(words: Sequence[str], most: int = 3) -> str:
     return ", ".join(words[:most]) + (f" +{len(words) - most}" if len(words) > most else "")
 
 
-def _told(components: Sequence[tuple[str, ComponentState]]) -> str:
-    return clip("; ".join(f"{name}: {one.finding.message}" for name, one in components))
+def _told(findings: Sequence[tuple[str, Finding]]) -> str:
+    return clip("; ".join(f"{name}: {finding.message}" for name, finding in findings))
 
 
 def _conditions(state: ResourceState, previous: Sequence[Condition], now: float) -> list[Condition]:
     condition = Conditions(previous, state.resource.metadata.generation, now)
     verdict = state.verdict
-    worst = [(name, one) for name, one in state.components.items() if one.verdict is verdict]
-    message = "all components are healthy" if verdict is Verdict.HEALTHY else _told(worst)
+    leading = _leading(state)
+    message = "all components are healthy" if verdict is Verdict.HEALTHY else _told(leading)
     accepted = f"{len(state.probes)} probes are accepted"
     about = notice(state.resource.metadata.annotations)
     doing = Reason.SUSPENDED if state.suspended else "Probing"
     conditions = [
         condition("Ready", "True", doing, f"{accepted}; {about}" if about else accepted),
-        condition("Healthy", _STATUS[verdict], worst[0][1].finding.reason, message),
+        condition("Healthy", _STATUS[verdict], leading[0][1].reason, message),
     ]
     conditions += [
         condition(f"{condition_prefix(name)}Healthy", _STATUS[one.verdict], one.finding.reason, one.finding.message)
         for name, one in state.components.items()
     ]
-    degraded = [(name, one) for name, one in state.components.items() if one.verdict is Verdict.DEGRADED]
+    if state.knowledge.problem is not None:
+        conditions.append(condition("Stalled", "True", state.knowledge.problem, state.knowledge.message))
+    degraded = [(name, one.finding) for name, one in state.components.items() if one.verdict is Verdict.DEGRADED]
     if degraded:
-        conditions.append(condition("Degraded", "True", degraded[0][1].finding.reason, _told(degraded)))
-    pending = [name for name, one in state.probes.items() if one.finding.reason is Reason.PENDING]
+        conditions.append(condition("Degraded", "True", degraded[0][1].reason, _told(degraded)))
+    probes = (probe.name for probe in state.resource.spec.probes)
+    pending = [name for name in probes if state.probes[name].finding.reason is Reason.PENDING]
     if pending:
         conditions.append(condition("Reconciling", "True", Reason.PENDING, f"not decided yet: {_listed(pending)}"))
     return conditions
@@ -146,8 +149,7 @@ def _conditions(state: ResourceState, previous: Sequence[Condition], now: float)
 def _probes(state: ResourceState) -> list[ProbeStatus]:
     rows = []
     for probe in state.resource.spec.probes:
-        belief = state.probes[probe.name]
-        verdict, finding = shown(belief)
+        verdict, finding, since = _believed(state.probes[probe.name])
         rows.append(
             ProbeStatus(
                 name=probe.name,
@@ -155,11 +157,21 @@ def _probes(state: ResourceState) -> list[ProbeStatus]:
                 verdict=verdict,
                 reason=finding.reason,
                 message=clip(finding.message),
-                since=timestamp(max(belief.since, belief.silent_since or 0) if belief.doubted else belief.since),
+                since=since,
                 subjects=_subjects(finding),
+                parts=[_part(part, state.probes[part_key(probe.name, part)]) for part in probe.parts],
             )
         )
     return rows
+
+
+def _part(name: str, belief: ProbeState) -> PartStatus:
+    verdict, finding, since = _believed(belief)
+    return PartStatus(name=name, verdict=verdict, reason=finding.reason, message=clip(finding.message), since=since)
+
+
+def _believed(belief: ProbeState) -> tuple[Verdict, Finding, str]:
+    return *shown(belief), timestamp(shown_since(belief))
 
 
 def _subjects(finding: Finding) -> list[SubjectStatus]:

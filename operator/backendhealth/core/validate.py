@@ -1,4 +1,4 @@
-"""All that is wrong with a BackendHealth as it stands in YAML, found in one go."""
+"""All that is wrong with a resource as it stands in YAML, found in one go."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
 from backendhealth.core.spec.backendhealth import BackendHealth
 from backendhealth.core.spec.base import Model, Rule
-from backendhealth.core.wording import METADATA, Loc, path_text, said
+from backendhealth.core.spec.profile import DiagnosisProfile
+from backendhealth.core.wording import METADATA, Loc, closest, path_text, said
 
-LINT_ONLY = frozenset({"regex", "jsonpath"})
-"""Rules that the schema can't hold: the API server knows neither RE2's nor JSONPath's syntax."""
+LINT_ONLY = frozenset({"regex", "jsonpath", "json-list", "dependency-cycle"})
+"""Rules that the schema can't hold: CEL knows neither RE2's nor JSONPath's nor JSON's syntax, and can't walk a graph."""
+_MAX_MEANT = 32
+"""Places of one broken rule for which is looked what was meant: it takes longer than all else."""
+
+_Resource = TypeVar("_Resource", BackendHealth, DiagnosisProfile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +52,25 @@ class _Shape:
 
 def validate(raw: Any) -> tuple[BackendHealth | None, list[Problem]]:
     """The resource that `raw` describes, or None and everything that is wrong with it. Raises nothing for any input."""
-    raw = _without_nulls(BackendHealth, raw) if isinstance(raw, Mapping) else raw
-    resource, problems, raw = _fields(raw)
+    return _validated(BackendHealth, raw)
+
+
+def validate_profile(raw: Any) -> tuple[DiagnosisProfile | None, list[Problem]]:
+    """The profile that `raw` describes, or None and everything that is wrong with it. Raises nothing for any input."""
+    return _validated(DiagnosisProfile, raw)
+
+
+def _validated(model: type[_Resource], raw: Any) -> tuple[_Resource | None, list[Problem]]:
+    raw = _without_nulls(model, raw) if isinstance(raw, Mapping) else raw
+    resource, problems, raw = _fields(model, raw)
     invalid = [problem.loc for problem in problems]
-    problems.extend(_relations(BackendHealth, raw, (), invalid))
+    problems.extend(_relations(model, raw, (), invalid))
     return (None if problems else resource), sorted(
         problems, key=lambda problem: [str(part).zfill(4) for part in problem.loc]
     )
 
 
-def _fields(raw: Any) -> tuple[BackendHealth | None, list[Problem], Any]:
+def _fields(model: type[_Resource], raw: Any) -> tuple[_Resource | None, list[Problem], Any]:
     """What is wrong with each field by itself, and `raw` with its lists and maps cut to the length that they may have.
 
     One that is too long hides what is wrong in its items, so these are asked for once more.
@@ -64,14 +78,14 @@ def _fields(raw: Any) -> tuple[BackendHealth | None, list[Problem], Any]:
     problems: dict[tuple[Loc, str], Problem] = {}
     while True:
         try:
-            resource = BackendHealth.model_validate(raw, by_alias=True, by_name=False)
+            resource = model.model_validate(raw, by_alias=True, by_name=False)
         except ValidationError as error:
             errors = error.errors(include_url=False)
         else:
             return resource, list(problems.values()), raw
         for found in errors:
             loc: Loc = tuple(part for part in found["loc"] if part != "[key]")
-            about = said(found["type"], loc, found["input"], found["msg"])
+            about = said(found["type"], loc, found["input"], found["msg"], model)
             problems.setdefault((loc, about.rule), Problem(loc, *about))
         cut = raw
         for found in errors:
@@ -160,9 +174,20 @@ def _concerns(rule: Rule, loc: Loc) -> bool:
 
 
 def _broken(rule: Rule, raw: Mapping[str, Any], at: Loc) -> Iterator[Problem]:
-    loc: Loc = (*at, *rule.field.split(".")) if rule.field else at
-    for below in rule.where(raw) if rule.where else ((),):
-        yield Problem((*loc, *below), rule.id, rule.message)
+    field: Loc = tuple(rule.field.split(".")) if rule.field else ()
+    places = rule.where(raw) if rule.where else [()]
+    details = rule.details(raw) if rule.details else [""] * len(places)
+    known = rule.known(raw) if rule.known else ()
+    for count, (below, detail) in enumerate(zip(places, details, strict=True)):
+        loc = (*field, *below)
+        meant = closest(str(_value(raw, loc)), known) if known and count < _MAX_MEANT else ""
+        yield Problem((*at, *loc), rule.id, rule.message + detail, meant)
+
+
+def _value(raw: Any, loc: Loc) -> Any:
+    for part in loc:
+        raw = raw[part]
+    return raw
 
 
 def _duplicates(shape: _Shape, items: list[Any], at: Loc) -> Iterator[Problem]:

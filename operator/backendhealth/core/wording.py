@@ -6,11 +6,11 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from backendhealth.core.durations import DURATION_PATTERN
-from backendhealth.core.spec.backendhealth import API_VERSION, KIND, BackendHealthSpec, ObjectMeta
-from backendhealth.core.spec.base import PATTERN_MEANINGS
+from backendhealth.core.spec.backendhealth import API_VERSION, BackendHealth, ObjectMeta
+from backendhealth.core.spec.base import PATTERN_MEANINGS, Model
 from backendhealth.core.structural import Schema, structural_schema
 
 Loc = tuple[str | int, ...]
@@ -40,7 +40,7 @@ _RULES = {
     "less_than_equal": "range",
 }
 """pydantic's types of errors; those that the models raise are rule ids already, all others mean a wrong type."""
-OWN_RULES = frozenset({"duration", "duration-range", "url", "no-password-in-url", "length", "regex", "jsonpath"})
+OWN_RULES = frozenset({"duration", "duration-range", "url", "no-password-in-url", "length", "regex", "jsonpath", "json-list"})
 _DESCRIBED = {
     "object": "a mapping of fields",
     "array": "a list",
@@ -76,9 +76,9 @@ def closest(word: str, known: Iterable[str]) -> str:
     return plain[found[0]] if found else ""
 
 
-def schema_at(loc: Loc) -> Schema:
-    """The schema of the field at `loc` of a BackendHealth; empty for what no schema knows."""
-    node = _root()
+def schema_at(loc: Loc, resource: type[Model] = BackendHealth) -> Schema:
+    """The schema of the field at `loc` of a resource; empty for what no schema knows."""
+    node = _root(resource)
     for part in loc:
         if isinstance(part, int):
             node = node.get("items", {})
@@ -88,24 +88,26 @@ def schema_at(loc: Loc) -> Schema:
 
 
 @cache
-def _root() -> Schema:
+def _root(resource: type[Model]) -> Schema:
+    kind, spec = (resource.model_fields[name].annotation for name in ("kind", "spec"))
+    assert isinstance(spec, type)  # noqa: S101
     metadata = {name: {"type": "string"} for name in METADATA} | ObjectMeta.model_json_schema()["properties"]
     fields = {
         "apiVersion": {"type": "string", "enum": [API_VERSION], "description": "Version of the format."},
-        "kind": {"type": "string", "enum": [KIND], "description": "Kind of the object."},
+        "kind": {"type": "string", "enum": list(get_args(kind)), "description": "Kind of the object."},
         "metadata": {"type": "object", "properties": metadata, "description": "Name and namespace of the object."},
-        "spec": structural_schema(BackendHealthSpec),
+        "spec": structural_schema(spec),
         "status": {"type": "object", "properties": {}},
     }
     return {"type": "object", "properties": fields}
 
 
-def said(kind: str, loc: Loc, value: Any, message: str) -> Said:
+def said(kind: str, loc: Loc, value: Any, message: str, resource: type[Model] = BackendHealth) -> Said:
     """What to say of pydantic's error `kind` about `value` at `loc`; `message` is used for the models' own errors."""
     rule = _rule(kind, value)
-    node = schema_at(loc)
+    node = schema_at(loc, resource)
     if rule == "unknown-field":
-        return _unknown(loc)
+        return _unknown(loc, resource)
     if rule in _TOLD:
         return _TOLD[rule](node, value)
     return Said(rule, message, _duration_meant(value) if rule == "duration" else "")
@@ -137,31 +139,32 @@ def _first_sentence(node: Schema) -> str:
     return str(node.get("description", "")).split(". ")[0].rstrip(".")
 
 
-def _unknown(loc: Loc) -> Said:
+def _unknown(loc: Loc, resource: type[Model]) -> Said:
     name = str(loc[-1])
-    known = schema_at(loc[:-1]).get("properties", {})
+    known = schema_at(loc[:-1], resource).get("properties", {})
     suggestion = closest(name, known)
     if suggestion:
         return Said("unknown-field", "there is no such field", suggestion)
-    places = _places(name, loc)
+    places = _places(name, loc, resource)
     if places:
         return Said("unknown-field", f"there is no such field here: it belongs to {' or '.join(places)}")
     listed = ", ".join(sorted(known)) or "none"
     return Said("unknown-field", f"there is no such field; known here: {listed}")
 
 
-def _places(name: str, loc: Loc) -> list[str]:
+def _places(name: str, loc: Loc, resource: type[Model]) -> list[str]:
     """Where else a field of this name is, nearest first."""
     wanted = _bare(loc[:-1])
-    found = [place for place in _all_fields(structural_schema(BackendHealthSpec), ("spec",)) if place[-1] == name]
+    found = [place for place in _all_fields(schema_at(("spec",), resource), ("spec",)) if place[-1] == name]
 
-    def distance(place: tuple[str, ...]) -> int:
+    def distance(marked: tuple[str, ...]) -> int:
+        place = tuple(part.removesuffix("[]") for part in marked)
         shared = next(
             (i for i, (a, b) in enumerate(zip(wanted, place, strict=False)) if a != b), min(len(wanted), len(place))
         )
         return len(wanted) + len(place) - 2 * shared
 
-    return [".".join(place).replace("probes.", "probes[].") for place in sorted(found, key=distance)[:_MAX_PLACES]]
+    return [".".join(place) for place in sorted(found, key=distance)[:_MAX_PLACES]]
 
 
 def _bare(loc: Loc) -> tuple[str, ...]:
@@ -169,10 +172,12 @@ def _bare(loc: Loc) -> tuple[str, ...]:
 
 
 def _all_fields(node: Schema, at: tuple[str, ...]) -> Iterable[tuple[str, ...]]:
+    """Where each field below `node` is; on the way, what holds many is marked by `[]`."""
     inner = node.get("items", node)
+    around = at if inner is node else (*at[:-1], f"{at[-1]}[]")
     for name, field in inner.get("properties", {}).items():
-        yield (*at, name)
-        yield from _all_fields(field, (*at, name))
+        yield (*around, name)
+        yield from _all_fields(field, (*around, name))
 
 
 def _wrong_type(node: Schema, value: Any) -> Said:

@@ -112,16 +112,68 @@ def _messages(limit: int, *lists: str) -> _Cut:
     def cut(status: Json) -> Json:
         status = dict(status)
         for name in set(lists) & status.keys():
-            status[name] = [short(entry) for entry in status[name]]
+            status[name] = [short(entry) for entry in status[name]] if name != "diagnosis" else status[name]
         if "subjects" in lists:
             status["probes"] = [
-                {**probe, "subjects": [short(one) for one in probe.get("subjects", ())]}
+                probe | {name: [short(one) for one in probe[name]] for name in ("subjects", "parts") if name in probe}
                 for probe in status.get("probes", ())
             ]
-        if "rootCauses" in lists and status.get("diagnosis"):
-            causes = [short(cause) for cause in status["diagnosis"].get("rootCauses", ())]
-            status["diagnosis"] = {**status["diagnosis"], "rootCauses": causes}
+        if "diagnosis" in lists and status.get("diagnosis"):
+            status["diagnosis"] = _short_texts(status["diagnosis"], limit)
         return status
+
+    return cut
+
+
+_TEXTS = ("message", "because", "nextStep", "evidence")
+
+
+def _short_texts(value: Json, limit: int) -> Json:
+    """A diagnosis whose texts are cut; names stay, because entries are told apart by them."""
+    entries = {name: [_short_entry(one, limit) for one in found] for name, found in value.items() if type(found) is list}
+    question = {"nextQuestion": _short(value["nextQuestion"], limit)} if "nextQuestion" in value else {}
+    return {**value, **entries, **question}
+
+
+def _short_entry(entry: Json, limit: int) -> Json:
+    return {name: _short(text, limit) if name in _TEXTS else text for name, text in entry.items()}
+
+
+def _short(text: Any, limit: int) -> Any:
+    if isinstance(text, list):
+        return [_short(one, limit) for one in text]
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _evidence(most: int) -> _Cut:
+    """Cuts the evidence of each root cause, and the lists beside the root causes, to `most` entries."""
+
+    def cut(status: Json) -> Json:
+        diagnosis = status.get("diagnosis") or {}
+        causes = [
+            {**cause, "evidence": cause["evidence"][:most]} if "evidence" in cause else cause
+            for cause in diagnosis.get("rootCauses", ())
+        ]
+        lists = {name: found[: 2 * most] for name, found in diagnosis.items() if type(found) is list}
+        explained = [{**one, "by": one["by"][: 2 * most]} for one in lists.get("explained", ())]
+        lists |= {"explained": explained} if explained else {}
+        return {**status, "diagnosis": {**diagnosis, **lists, "rootCauses": causes}} if diagnosis else status
+
+    return cut
+
+
+def _parts(most: int) -> _Cut:
+    """Cuts the parts of each probe to `most`: the worst ones, in their order."""
+
+    def short(probe: Json) -> Json:
+        parts = probe.get("parts", [])
+        if len(parts) <= most:
+            return probe
+        kept = sorted(range(len(parts)), key=lambda at: -Verdict(parts[at]["verdict"]).rank)[:most]
+        return {**probe, "parts": [parts[at] for at in sorted(kept)]}
+
+    def cut(status: Json) -> Json:
+        return {**status, "probes": [short(probe) for probe in status.get("probes", ())]}
 
     return cut
 
@@ -163,15 +215,19 @@ def _more(subject: str) -> int:
     return int(found[1]) if found else 0
 
 
-_ALL = ("probes", "conditions", "rootCauses")
+_ALL = ("probes", "conditions", "diagnosis")
 _CUTS: tuple[_Cut, ...] = (
     _messages(256, "subjects"),
     _messages(64, "subjects"),
     _subjects(16),
     _subjects(4),
     _messages(256, *_ALL),
+    _evidence(4),
+    _parts(8),
     _messages(64, "subjects", *_ALL),
     _subjects(1),
     _causes(8),
+    _evidence(1),
+    _parts(0),
     _messages(8, "subjects", *_ALL),
 )

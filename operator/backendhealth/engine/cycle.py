@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from backendhealth.core.annotations import probe_requested_at, suspended_until
+from backendhealth.core.attempts import NONE, Attempts
+from backendhealth.core.diagnosed import diagnosed
+from backendhealth.core.diagnosis.evidence import NEVER
+from backendhealth.core.diagnosis.upstream import upstream
+from backendhealth.core.knowledge import NOTHING_KNOWN, Knowledge
 from backendhealth.core.observation import Observation
 from backendhealth.core.probestate import NOBODY, ProbeState, Thresholds, initial, observe
 from backendhealth.core.reasons import Reason
-from backendhealth.core.resourcestate import ResourceState, initial_state, renewed, shown, update
-from backendhealth.core.restoring import restored_state
+from backendhealth.core.resourcestate import (
+    ResourceState,
+    initial_state,
+    renewed,
+    shown,
+    states_of,
+    update,
+)
+from backendhealth.core.restoring import restored_attempts, restored_state
+from backendhealth.core.speakers import Speaker, speakers
 from backendhealth.core.spec.backendhealth import BackendHealth
 from backendhealth.core.spec.hosts import hosts_of
 from backendhealth.core.spec.status import BackendHealthStatus
@@ -26,8 +40,31 @@ class _Held:
     state: ResourceState
     status: BackendHealthStatus
     timing: dict[str, ProbeTiming]
-    components: dict[str, str]
-    """Name of the component of each probe."""
+    speakers: dict[str, Speaker]
+    attempts: dict[str, Attempts]
+    """By the keys of what is believed: of probes and of their parts."""
+
+    def waits_for(self, speaker: Speaker, now: float) -> bool:
+        """Whether the diagnosis waits for what the probe says, or for the time that it is now."""
+        answer = self.state.answer
+        return not answer.asked.isdisjoint(speaker.names) or (answer.again_at is not None and answer.again_at <= now)
+
+    def to_ask(self, probe: str) -> list[str]:
+        """The probes that must tell how things stand since something has failed, and have not made an attempt since."""
+        onsets = [self.attempts[key].onset for key in self.speakers[probe].keys if key in self.attempts]
+        wanted = set(self.state.answer.asked)
+        if any(onset is not None for onset in onsets):
+            wanted |= upstream(self.state.knowledge.profile, self.speakers[probe].names)
+        if not wanted:
+            return []
+        failing = max((one.onset for one in self.attempts.values() if one.onset is not None), default=NEVER)
+        return [
+            name
+            for name, speaker in self.speakers.items()
+            if name != probe
+            and not wanted.isdisjoint(speaker.names)
+            and self.attempts.get(name, NONE).newest < failing
+        ]
 
 
 class Cycle:
@@ -57,8 +94,9 @@ class Cycle:
         return self._held[key[0]].timing[key[1]]
 
     def deciding(self, key: ProbeKey) -> bool:
-        """Whether the probe's last attempt left its verdict open."""
-        return self._held[key[0]].state.probes[key[1]].deciding
+        """Whether the probe's last attempt left its verdict, or that of one of its parts, open."""
+        held = self._held[key[0]]
+        return any(held.state.probes[name].deciding for name in held.speakers[key[1]].keys)
 
     def believed(self, key: ProbeKey) -> bool:
         """Whether anything was ever found out about the probe."""
@@ -68,7 +106,13 @@ class Cycle:
         """The probes that are asked by annotation for an attempt at once, and have not made one since."""
         return [(key, name) for name in sorted(self._held[key].state.request.unanswered)]
 
-    def apply(self, resource: BackendHealth, now: float, restored: BackendHealthStatus | None = None) -> set[str]:
+    def apply(
+        self,
+        resource: BackendHealth,
+        now: float,
+        restored: BackendHealthStatus | None = None,
+        knowledge: Knowledge = NOTHING_KNOWN,
+    ) -> set[str]:
         """Take a new or changed resource; answers with the names of the probes that start afresh.
 
         `restored` is the status that was written of a resource before it was known here.
@@ -76,6 +120,7 @@ class Cycle:
         old = self._held.get(resource.key)
         fresh = set()
         probes: dict[str, ProbeState] = {}
+        attempts: dict[str, Attempts] = {}
         timing = {probe.name: timing_of(resource.spec, probe) for probe in resource.spec.probes}
         if (suspended_until(resource.metadata.annotations) or 0) > now:
             timing = {name: replace(one, suspended=True) for name, one in timing.items()}
@@ -84,26 +129,29 @@ class Cycle:
         for probe in resource.spec.probes:
             stays = before.get(probe.name) == probe and not (moved and probe.uses_secrets)
             if old and stays and old.timing[probe.name] == timing[probe.name]:
-                probes[probe.name] = old.state.probes[probe.name]
+                probes |= {name: old.state.probes[name] for name in states_of(probe)}
+                attempts |= {name: old.attempts[name] for name in states_of(probe) if name in old.attempts}
                 continue
             key = (resource.key, probe.name)
             fresh.add(probe.name)
-            probes[probe.name] = initial(now, suspended=timing[probe.name].suspended)
+            probes |= dict.fromkeys(states_of(probe), initial(now, suspended=timing[probe.name].suspended))
             self._hearing.forget(key)
             if not timing[probe.name].suspended:
                 self._hearing.expect(key, hosts_of(probe.target))
-        for name in before.keys() - probes.keys():
+        for name in before.keys() - timing.keys():
             self._hearing.forget((resource.key, name))
         suspended = frozenset(name for name, one in timing.items() if one.suspended)
         if old is None and restored is not None:
             state = restored_state(resource, restored, now, suspended)
+            attempts = restored_attempts(state, now)
         else:
             state = renewed(old.state, resource, probes, now) if old else initial_state(resource, probes, now)
         wanted = probe_requested_at(resource.metadata.annotations)
-        state = replace(state, request=state.request.asked(wanted, frozenset(timing) - suspended, now))
+        asked = state.request.asked(wanted, frozenset(timing) - suspended, now)
+        state = replace(state, request=asked, knowledge=knowledge)
+        state = diagnosed(state, attempts, now, once=self._once)
         status = status_of(state, old.status if old else restored, now)
-        components = {probe.name: probe.component_name for probe in resource.spec.probes}
-        self._held[resource.key] = _Held(state, status, timing, components)
+        self._held[resource.key] = _Held(state, status, timing, speakers(resource), attempts)
         if old is None or status != old.status:
             self._sink(resource, status)
         return fresh
@@ -121,24 +169,21 @@ class Cycle:
         """
         key = (seen.resource, seen.probe)
         held = self._held.get(seen.resource)
-        if held is None or seen.probe not in held.state.probes:
+        if held is None or seen.probe not in held.timing:
             return []
         self._hearing.hear(key, seen)
-        before = held.state.probes[seen.probe]
-        thresholds = _ONCE if self._once else held.timing[seen.probe].thresholds
-        elsewhere = None if seen.finding.contact else self._hearing.elsewhere(key)
-        after = observe(before, seen, thresholds, elsewhere)
-        if after is not before:
-            self._hearing.believe(key, after)
-            held.state = replace(held.state, probes={**held.state.probes, key[1]: after})
-        flaps = held.state.components[held.components[seen.probe]].flaps.changes
+        noted = self._note(held, seen, None if seen.finding.contact else self._hearing.elsewhere(key))
+        speaker = held.speakers[seen.probe]
+        flaps = any(held.state.components[name].flaps.changes for name in speaker.components)
         request = held.state.request.attempted(seen.probe, seen.started)
         answered = request is not held.state.request and not request.unanswered
         held.state = replace(held.state, request=request) if request is not held.state.request else held.state
+        after = held.state.probes[seen.probe]
         # once, a doubt is told only if it is still there in the end
-        if (flaps or answered or _differs(before, after)) and not (self._once and after.doubted):
-            self._tell(held, seen.probe, now)
-        return self._hearing.to_ask(key, seen, after)
+        if (flaps or answered or noted or held.waits_for(speaker, now)) and not (self._once and after.doubted):
+            self._tell(held, speaker.components, now)
+        asked = self._hearing.to_ask(key, seen, after)
+        return [*asked, *((held.state.resource.key, name) for name in held.to_ask(seen.probe))]
 
     def settle(self, now: float) -> None:
         """After one attempt of everything: who was silent while others were heard is not our network's fault."""
@@ -148,10 +193,30 @@ class Cycle:
                 state = replace(held.state.probes[key[1]], confirmed=True)
                 self._hearing.believe(key, state)
                 held.state = replace(held.state, probes={**held.state.probes, key[1]: state})
-            self._tell(held, key[1], now)
+            self._tell(held, held.speakers[key[1]].components, now)
 
-    def _tell(self, held: _Held, probe: str, now: float) -> None:
-        held.state = update(held.state, held.state.probes, [held.components[probe]], now)
+    def _note(self, held: _Held, seen: Observation, elsewhere: float | None) -> bool:
+        """Weigh a finding and its parts; answers with whether anything that is told has changed."""
+        thresholds = _ONCE if self._once else held.timing[seen.probe].thresholds
+        changed: dict[str, ProbeState] = {}
+        told = False
+        for name, finding in held.speakers[seen.probe].findings(seen.finding):
+            before = held.state.probes[name]
+            one = seen if finding is seen.finding else replace(seen, finding=finding)
+            after = observe(before, one, thresholds, elsewhere)
+            held.attempts[name] = held.attempts.get(name, NONE).made(finding.verdict, seen.started, seen.at, after)
+            if after is not before:
+                changed[name] = after
+                told = told or _differs(before, after)
+        if changed:
+            if seen.probe in changed:
+                self._hearing.believe((seen.resource, seen.probe), changed[seen.probe])
+            held.state = replace(held.state, probes={**held.state.probes, **changed})
+        return told
+
+    def _tell(self, held: _Held, components: Iterable[str], now: float) -> None:
+        state = update(held.state, held.state.probes, components, now)
+        held.state = diagnosed(state, held.attempts, now, once=self._once)
         status = status_of(held.state, held.status, now)
         if status != held.status:
             held.status = status

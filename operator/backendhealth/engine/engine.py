@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable, Hashable, Iterable
 from typing import cast
 
+from backendhealth.core.knowledge import NOTHING_KNOWN, Knowledge
 from backendhealth.core.observation import Finding, Observation
 from backendhealth.core.spec.backendhealth import BackendHealth
 from backendhealth.core.spec.status import BackendHealthStatus
@@ -54,14 +55,19 @@ class Engine:
         return self._cycle.status(key)
 
     async def apply(
-        self, resource: BackendHealth, *, restored: BackendHealthStatus | None = None, spread: bool = False
+        self,
+        resource: BackendHealth,
+        *,
+        knowledge: Knowledge = NOTHING_KNOWN,
+        restored: BackendHealthStatus | None = None,
+        spread: bool = False,
     ) -> None:
-        """Take a new or changed resource; only the probes that changed start afresh.
+        """Take a new or changed resource, or what is known of its platform; only probes that changed start afresh.
 
         `restored` is what was believed of a resource before we knew it: that stands until a probe says otherwise.
         `spread`: it is one of many that come at once, so the first attempts are spread over their intervals.
         """
-        fresh = self._cycle.apply(resource, self._clock(), restored)
+        fresh = self._cycle.apply(resource, self._clock(), restored, knowledge)
         stay = {probe.name for probe in resource.spec.probes} - fresh
         # all changes before the first await: nothing that happens meanwhile finds half of them
         ended = self._let_go([key for key in self._due if key[0] == resource.key and key[1] not in stay])

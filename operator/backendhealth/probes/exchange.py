@@ -69,7 +69,15 @@ async def run_attempt(exchange: Exchange, timeout: float) -> Finding:
             await drop(exchange)
     if trace.steps and not finding.steps:
         # each attempt comes this way: by hand in a quarter of the time that dataclasses.replace takes
-        return Finding(finding.reason, finding.message, finding.subjects, finding.facts, trace.steps, finding.contact)
+        return Finding(
+            finding.reason,
+            finding.message,
+            finding.subjects,
+            finding.facts,
+            trace.steps,
+            finding.contact,
+            finding.parts,
+        )
     return finding
 
 
@@ -89,8 +97,9 @@ def _own_fault(error: BaseException, trace: Trace) -> Finding:
 
 
 def _spoilt(finding: Finding) -> bool:
-    # a certificate is seen in a handshake only: to notice the renewed one, connect anew
-    return finding.reason in _RECONNECT
+    # a certificate is seen in a handshake only: to notice the renewed one, connect anew.
+    # An exchange of many steps drops what each has broken by itself: what others have kept is what they look at
+    return finding.reason in _RECONNECT and not finding.parts
 
 
 _RECONNECT = {

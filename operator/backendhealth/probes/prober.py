@@ -58,4 +58,5 @@ class _Renewing:
 
 def _refused(finding: Finding) -> bool:
     reasons = {finding.reason, *(subject.reason for subject in finding.subjects)}
+    reasons.update(part.reason for part in finding.parts.values())
     return Reason.AUTHENTICATION_FAILED in reasons

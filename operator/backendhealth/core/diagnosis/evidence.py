@@ -15,19 +15,26 @@ NEVER = float("-inf")
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """A time in which a component was Unhealthy: from the first attempt that failed to the first that worked again."""
+    """A time in which a component was Unhealthy that is over.
+
+    `last_good` is when the newest attempt before it that worked began, `onset` when the first that failed ended,
+    `ended` when the first that worked again began.
+    """
 
     onset: float
     ended: float
+    last_good: float = NEVER
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What is believed of a component or symptom. Times are seconds since the epoch, of attempts when they began.
+    """What is believed of a component or symptom. Times are seconds since the epoch.
 
-    `onset` is the first attempt of the unbroken row of failures that goes on, decided or not; None while the newest
-    attempt works. `last_good` is the newest attempt that worked (NEVER: none), `settled` the newest attempt that
-    agreed with the verdict, `outage` the last one that is over.
+    `onset` is when the first attempt of an unbroken row of failures *ended*, decided or not; it stays until the
+    verdict is good again, so that it is never None of one that is Unhealthy. `last_good` is when the newest attempt
+    before that row that worked *began* (NEVER: none), `settled` when the newest attempt that agreed with the verdict
+    *began*, `outage` the last one that is over. An attempt tells what was true between its begin and its end: one
+    thing worked after another had failed only if its attempt began after the other's had ended.
     """
 
     verdict: Verdict
@@ -40,6 +47,8 @@ class Seen:
     deciding: bool = False
     """Whether the newest attempt contradicts the verdict, so that the next ones decide."""
     outage: Outage | None = None
+    earlier: tuple[Outage, ...] = ()
+    """The outages before `outage`: something that fell with the first of several must not be blamed after the last."""
     subjects: tuple[SubjectFinding, ...] = ()
     texts: tuple[str, ...] = ()
     """Error texts of the target's own, beyond `message`, for signatures: an answer's body, lines of a pod's log."""

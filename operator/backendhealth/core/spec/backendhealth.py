@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 from backendhealth.core.durations import seconds
 from backendhealth.core.spec.base import Model, Name, ObjectName, Raw, Rule, duration_between, exactly_one
 from backendhealth.core.spec.generic import HttpProbe, PostgresProbe, TcpProbe
+from backendhealth.core.spec.placeos import DriversProbe, PlaceosProbe
 from backendhealth.core.spec.pods import PodsProbe
 from backendhealth.core.spec.targets import ElasticsearchProbe, EtcdProbe, RedisProbe, RethinkdbProbe
 
@@ -17,8 +18,22 @@ VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 KIND = "BackendHealth"
 
-Target = EtcdProbe | RethinkdbProbe | RedisProbe | ElasticsearchProbe | PostgresProbe | HttpProbe | TcpProbe | PodsProbe
-MEMBERS: tuple[str, ...] = ("etcd", "rethinkdb", "redis", "elasticsearch", "postgres", "http", "tcp", "pods")
+Target = (
+    EtcdProbe
+    | RethinkdbProbe
+    | RedisProbe
+    | ElasticsearchProbe
+    | PostgresProbe
+    | HttpProbe
+    | TcpProbe
+    | PodsProbe
+    | PlaceosProbe
+    | DriversProbe
+)
+MEMBERS: tuple[str, ...] = (
+    *("etcd", "rethinkdb", "redis", "elasticsearch", "postgres"),
+    *("http", "tcp", "pods", "placeos", "drivers"),
+)
 
 Interval = Annotated[str, duration_between("1s", "24h")]
 RetryInterval = Annotated[str, duration_between("100ms", "24h")]
@@ -105,6 +120,8 @@ class Probe(Timing):
     http: HttpProbe | None = None
     tcp: TcpProbe | None = None
     pods: PodsProbe | None = None
+    placeos: PlaceosProbe | None = None
+    drivers: DriversProbe | None = None
     rules: ClassVar[tuple[Rule, ...]] = (exactly_one("one-probe-member", MEMBERS), *_TIMING_RULES)
 
     @property
@@ -117,6 +134,15 @@ class Probe(Timing):
         """The member that is set."""
         target: Target = getattr(self, self.kind)
         return target
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the parts that a finding has beside its own: `symptom/NAME`, `component/NAME`."""
+        match self.target:
+            case PlaceosProbe() | DriversProbe() as target:
+                return target.parts
+            case _:
+                return ()
 
     @property
     def uses_secrets(self) -> bool:

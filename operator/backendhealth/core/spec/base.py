@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ Raw = Mapping[str, Any]
 class Rule:
     """A rule over several fields of one object, written for Python and for the API server (CEL).
 
+    An empty `cel` says that the API server can't hold it.
+
     `holds` gets the object as it stands in the YAML, without nulls, and is asked only when all of `fields` are valid
     by themselves. `fields` are those whose values are looked at, dotted: `tls.serverName`, `probes.name` (of any item).
     """
@@ -35,6 +38,10 @@ class Rule:
     """The field that the problem is shown at, dotted; empty for the object itself."""
     where: Callable[[Raw], Sequence[tuple[str | int, ...]]] | None = None
     """Where below `field` the problems are, when it fails: lint can point at the item, the API server can't."""
+    known: Callable[[Raw], Sequence[str]] | None = None
+    """The names that are allowed in these places: lint says which one was probably meant."""
+    details: Callable[[Raw], Sequence[str]] | None = None
+    """What to say after the message at each of these places, in the same order."""
 
 
 class Model(BaseModel):
@@ -53,11 +60,12 @@ class Model(BaseModel):
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         json_schema = handler.resolve_ref_schema(handler(schema))
-        if cls.rules:
+        if any(rule.cel for rule in cls.rules):
             json_schema["x-kubernetes-validations"] = [
                 {"rule": rule.cel, "message": f"{rule.id}: {rule.message}"}
                 | ({"fieldPath": f".{rule.field}"} if rule.field else {})
                 for rule in cls.rules
+                if rule.cel
             ]
         return json_schema
 
@@ -70,6 +78,30 @@ def exactly_one(rule_id: str, members: tuple[str, ...]) -> Rule:
         cel=f"[{', '.join(f'has(self.{member})' for member in members)}].filter(x, x).size() == 1",
         fields=(),
         holds=lambda raw: sum(raw.get(member) is not None for member in members) == 1,
+    )
+
+
+def at_most_one(rule_id: str, members: tuple[str, ...], message: str) -> Rule:
+    """The rule that no two of `members` are set; it is shown at the last of them."""
+    return Rule(
+        id=rule_id,
+        message=message,
+        cel=f"[{', '.join(f'has(self.{member})' for member in members)}].filter(x, x).size() <= 1",
+        fields=(),
+        holds=lambda raw: sum(raw.get(member) is not None for member in members) <= 1,
+        field=members[-1],
+    )
+
+
+def needs(rule_id: str, field: str, other: str, message: str) -> Rule:
+    """The rule that `field` goes with `other` only."""
+    return Rule(
+        id=rule_id,
+        message=message,
+        cel=f"!has(self.{field}) || has(self.{other})",
+        fields=(),
+        holds=lambda raw: raw.get(field) is None or raw.get(other) is not None,
+        field=field,
     )
 
 
@@ -189,15 +221,19 @@ Endpoint = Annotated[
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
-def _checked_regex(value: str) -> str:
+def _checked_regex(value: str, *, signature: bool = False) -> str:
     from backendhealth.core import patterns  # noqa: PLC0415 - only specs with an expression pay for it
 
     try:
-        patterns.compiled(value)
+        (patterns.compiled_signature if signature else patterns.compiled)(value)
     except patterns.PatternError as error:
         detail = error.args[0].decode(errors="replace") if error.args else "syntax"
         raise PydanticCustomError("regex", "not an RE2 expression: {detail}", {"detail": detail}) from None
     return value
+
+
+def _checked_signature(value: str) -> str:
+    return _checked_regex(value, signature=True)
 
 
 def _checked_jsonpath(value: str) -> str:
@@ -211,8 +247,22 @@ def _checked_jsonpath(value: str) -> str:
     return value
 
 
+def _checked_json_list(value: str) -> str:
+    try:
+        holds_list = isinstance(json.loads(value), list)
+    except (ValueError, RecursionError):
+        holds_list = False
+    if not holds_list:
+        raise PydanticCustomError("json-list", "not a JSON list, e.g. '[1, \"on\"]'")
+    return value
+
+
+JsonList = Annotated[str, Field(min_length=2, max_length=4096), AfterValidator(_checked_json_list)]
+"""The text of a JSON list; the API server can't check its syntax, so only Python does."""
 Regex = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_checked_regex)]
 """An RE2 expression; the API server can't check its syntax, so only Python does."""
+SignatureRegex = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_checked_signature)]
+"""A small RE2 expression, one of many that a text is matched against."""
 JsonPath = Annotated[Text, AfterValidator(_checked_jsonpath)]
 """A JSONPath of RFC 9535; the API server can't check its syntax, so only Python does."""
 

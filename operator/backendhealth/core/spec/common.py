@@ -6,13 +6,29 @@ from typing import Annotated
 
 from pydantic import Field
 
-from backendhealth.core.spec.base import Host, Model, ObjectName, Rule, duration_between
+from backendhealth.core.spec.base import Host, Model, ObjectName, Rule, duration_between, meaning
+
+SecretKey = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=253,
+        pattern=meaning("a key of a Secret: letters, digits, dashes, dots, underscores", r"^[-._a-zA-Z0-9]+$"),
+    ),
+]
 
 
 class SecretRef(Model):
     """A Secret in the resource's own namespace."""
 
     name: ObjectName = Field(description="Name of the Secret.")
+
+
+class SecretKeyRef(Model):
+    """One key of a Secret in the resource's own namespace."""
+
+    name: ObjectName = Field(description="Name of the Secret.")
+    key: SecretKey = Field(description="Key of the Secret whose value is used.")
 
 
 class Auth(Model):

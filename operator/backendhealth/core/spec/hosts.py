@@ -6,6 +6,7 @@ import re
 
 from backendhealth.core.spec.backendhealth import Target
 from backendhealth.core.spec.generic import HttpProbe, PostgresProbe, TcpProbe
+from backendhealth.core.spec.placeos import DriversProbe, PlaceosProbe
 from backendhealth.core.spec.pods import PodsProbe
 from backendhealth.core.spec.targets import ElasticsearchProbe, EtcdProbe, RedisProbe, RethinkdbProbe
 
@@ -38,3 +39,14 @@ def _places(target: Target) -> list[str]:
             return [target.host]
         case PodsProbe():
             return []
+        case PlaceosProbe():
+            return [_host(place) for place in (target.url, *target.services.values())]
+        case DriversProbe():
+            return [_host(place) for place in (target.url, *target.core_urls, *_discovery(target))]
+
+
+def _discovery(target: DriversProbe) -> list[str]:
+    found = target.discovery
+    if found is None:
+        return []
+    return [*(found.etcd.endpoints if found.etcd else ()), *([found.redis.url] if found.redis else ())]

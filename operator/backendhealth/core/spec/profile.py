@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
 from backendhealth.core.spec.backendhealth import ObjectMeta
-from backendhealth.core.spec.base import Model, Name, Regex, Text, duration_between, meaning, url_of
+from backendhealth.core.spec.base import Model, Name, Rule, SignatureRegex, Text, duration_between, meaning, url_of
+from backendhealth.core.spec.profilerules import COMPONENT_RULES, CONFOUNDER_RULES, SIGNATURE_RULES, SPEC_RULES
 
 PROFILE_KIND = "DiagnosisProfile"
 
@@ -63,6 +64,7 @@ class ProfileComponent(Model):
     runbook: Annotated[str, url_of("http", "https", path=True, example="https://wiki/etcd")] | None = Field(
         default=None, description="Where to read on."
     )
+    rules: ClassVar[tuple[Rule, ...]] = COMPONENT_RULES
 
 
 class Feature(Model):
@@ -91,7 +93,7 @@ class Signature(Model):
     """An error text that speaks for or against components."""
 
     name: Name = Field(description="Name of the signature.")
-    pattern: Regex = Field(description="RE2 expression, found anywhere in an error message or a log line.")
+    pattern: SignatureRegex = Field(description="RE2 expression, found anywhere in an error message or a log line.")
     implicates: Annotated[list[Name], Field(max_length=16)] = Field(
         default=[], description="Components that it speaks against, the likeliest first."
     )
@@ -99,6 +101,7 @@ class Signature(Model):
         default=[], description="Components that it speaks for: they are not suspected."
     )
     because: Text = Field(description="What the text means, for people.")
+    rules: ClassVar[tuple[Rule, ...]] = SIGNATURE_RULES
 
 
 class Confounder(Model):
@@ -116,6 +119,7 @@ class Confounder(Model):
         description="What is the cause instead, the likeliest first."
     )
     because: Text = Field(description="Why, for people.")
+    rules: ClassVar[tuple[Rule, ...]] = CONFOUNDER_RULES
 
 
 class DiagnosisProfileSpec(Model):
@@ -140,6 +144,7 @@ class DiagnosisProfileSpec(Model):
     confounders: Annotated[list[Confounder], Field(max_length=32)] = Field(
         default=[], description="What looks like a cause and is not.", json_schema_extra=_map_list("name")
     )
+    rules: ClassVar[tuple[Rule, ...]] = SPEC_RULES
 
 
 class DiagnosisProfile(Model):

@@ -1,0 +1,69 @@
+"""When attempts failed and when they worked: what tells a cause from what came after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from backendhealth.core.diagnosis.evidence import NEVER, Outage
+from backendhealth.core.probestate import ProbeState
+from backendhealth.core.verdict import Verdict
+
+_WORKS = (Verdict.HEALTHY, Verdict.DEGRADED)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """The attempts of one probe, or of one part of it; times are seconds since the epoch.
+
+    `onset` is when the first of an unbroken row of failures ended, and stays until the verdict is good again;
+    `last_good` when the newest that worked before that began. `again` is when the first began that worked after a
+    failure, while the verdict is still bad. `settled` is when the newest began that agreed with the verdict, `newest`
+    when the newest of all did.
+    """
+
+    onset: float | None = None
+    last_good: float = NEVER
+    again: float | None = None
+    settled: float = NEVER
+    newest: float = NEVER
+    outage: Outage | None = None
+
+    def made(self, found: Verdict, started: float, at: float, after: ProbeState) -> Attempts:
+        """With one more attempt, which began at `started` and ended `at`, and after which `after` is believed."""
+        settled = self.settled if after.deciding else started
+        made = replace(self, settled=settled, newest=started)
+        if found in _WORKS:
+            return _worked(made, started, after.verdict)
+        if found is Verdict.UNHEALTHY:
+            return replace(made, onset=at if self.onset is None else self.onset, again=None)
+        return made
+
+
+def _worked(made: Attempts, started: float, believed: Verdict) -> Attempts:
+    if made.onset is None:
+        return replace(made, last_good=started)
+    if believed is Verdict.UNHEALTHY:
+        return replace(made, again=started if made.again is None else made.again)
+    outage = Outage(made.onset, started if made.again is None else made.again, made.last_good)
+    return replace(made, onset=None, again=None, last_good=started, outage=outage)
+
+
+NONE = Attempts()
+
+
+def together(members: Iterable[Attempts]) -> Attempts:
+    """The attempts of several probes that speak for one component: it works when all of them do."""
+    listed = list(members)
+    if len(listed) == 1:
+        return listed[0]
+    failing = [one for one in listed if one.onset is not None]
+    first = min(failing, key=lambda one: one.onset or 0.0, default=None)
+    outages = [one.outage for one in listed if one.outage]
+    return Attempts(
+        onset=first.onset if first else None,
+        last_good=first.last_good if first else min((one.last_good for one in listed), default=NEVER),
+        settled=min((one.settled for one in listed), default=NEVER),
+        newest=min((one.newest for one in listed), default=NEVER),
+        outage=max(outages, key=lambda one: one.ended, default=None),
+    )

@@ -1,0 +1,63 @@
+"""A resource's belief with its diagnosis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from backendhealth.core.attempts import NONE, Attempts, together
+from backendhealth.core.diagnosis.diagnosing import diagnose
+from backendhealth.core.diagnosis.evidence import Evidence, Seen
+from backendhealth.core.observation import Finding
+from backendhealth.core.resourcestate import ResourceState, component_members, shown, shown_since, symptom_members
+from backendhealth.core.verdict import Verdict
+
+_FOREVER = float("inf")
+
+
+def diagnosed(state: ResourceState, attempts: Mapping[str, Attempts], now: float, *, once: bool) -> ResourceState:
+    """The belief with the diagnosis that follows from it. `once`: no further attempt is coming, so nothing is waited for."""
+    evidence = evidence_of(state, attempts, once=once)
+    answer = diagnose(state.knowledge.profile, evidence, now)
+    return state if answer == state.answer else replace(state, answer=answer)
+
+
+def evidence_of(state: ResourceState, attempts: Mapping[str, Attempts], *, once: bool) -> Evidence:
+    """What is believed of each component and symptom, and since when."""
+    made = _made(state, attempts, once=once)
+    components = {}
+    for name, keys in component_members(state.resource).items():
+        one = state.components[name]
+        seen = _seen(one.verdict, one.finding, one.since, made(keys))
+        components[name] = replace(seen, deciding=any(state.probes[key].deciding for key in keys) and not once)
+    symptoms = {}
+    for name, keys in symptom_members(state.resource).items():
+        worst = state.symptoms[name]
+        seen = _seen(*shown(worst), shown_since(worst), made(keys))
+        symptoms[name] = replace(seen, deciding=worst.deciding and not once)
+    return Evidence(components, symptoms)
+
+
+def _made(
+    state: ResourceState, attempts: Mapping[str, Attempts], *, once: bool
+) -> Callable[[Sequence[str]], Attempts]:
+    def made(keys: Sequence[str]) -> Attempts:
+        found = together(attempts.get(key, NONE) for key in keys)
+        return replace(found, settled=_FOREVER) if once else found
+
+    return made
+
+
+def _seen(verdict: Verdict, finding: Finding, since: float, made: Attempts) -> Seen:
+    onset = since if made.onset is None and verdict is Verdict.UNHEALTHY else made.onset
+    return Seen(
+        verdict=verdict,
+        reason=finding.reason,
+        message=finding.message,
+        since=since,
+        onset=onset,
+        last_good=made.last_good,
+        settled=made.settled,
+        outage=made.outage,
+        subjects=finding.subjects,
+    )
