@@ -78,7 +78,7 @@ def test_who_was_probed_first_does_not_matter():
 def test_blame_waits_for_what_was_not_observed_since(late: Seen):
     answer = ask(PLATFORM, {**ALL_UP, "redis": late, "core": down(-10)})
     assert unexplained(answer) == {"core": "being determined: waiting for redis"}
-    assert (causes(answer), suspected(answer), answer.asked) == ([], [], {"redis"})
+    assert (causes(answer), suspected(answer), sorted(answer.asked)) == ([], [], ["redis"])
 
 
 def test_blame_waits_for_first_attempts():
@@ -129,19 +129,20 @@ def test_a_reason_of_its_own_is_its_own_fault():
     assert causes(ask(spec, {**both, "drivers": down(-9)})) == ["redis"]
 
 
+BACK = {**ALL_UP, "etcd": up(outage=over(-60, -20)), "core": down(-58)}
+
+
 class TestRecovery:
     """etcd was down from -60 to -20; core, which has two minutes, fell with it."""
 
-    BACK = {**ALL_UP, "etcd": up(outage=over(-60, -20)), "core": down(-58)}
-
     def test_it_has_time(self):
-        answer = ask(PLATFORM, self.BACK)
+        answer = ask(PLATFORM, BACK)
         assert (causes(answer), explained(answer)) == ([], {"core": ["etcd"]})
         assert "2m to recover" in answer.diagnosis.explained[0].because
         assert answer.again_at == NOW + 100
 
     def test_and_then_it_is_its_own_fault(self):
-        answer = ask(PLATFORM, self.BACK, at=100.0)
+        answer = ask(PLATFORM, BACK, at=100.0)
         assert causes(answer) == ["core"]
         assert answer.diagnosis.root_causes[0].message == (
             "it did not recover since etcd came back at 13:46:20 UTC: connection refused"
@@ -150,33 +151,33 @@ class TestRecovery:
 
     def test_the_grace_is_the_profiles(self):
         spec = profile("etcd", "core: etcd", fields={"core": {"recoveryGrace": "0s"}})
-        assert causes(ask(spec, self.BACK)) == ["core"]
+        assert causes(ask(spec, BACK)) == ["core"]
 
     def test_what_depends_on_the_one_that_recovers_is_explained_by_the_same(self):
-        answer = ask(PLATFORM, {**self.BACK, "drivers": down(-50)})
+        answer = ask(PLATFORM, {**BACK, "drivers": down(-50)})
         assert (causes(answer), explained(answer)) == ([], {"core": ["etcd"], "drivers": ["etcd"]})
 
     def test_probed_before_it_was_seen_that_the_other_had_fallen(self):
-        seen = {**self.BACK, "etcd": up(outage=over(-55, -20, last_good=-70))}
+        seen = {**BACK, "etcd": up(outage=over(-55, -20, last_good=-70))}
         assert explained(ask(PLATFORM, seen)) == {"core": ["etcd"]}
 
     def test_what_had_failed_before_did_not_fall_with_it(self):
-        assert causes(ask(PLATFORM, {**self.BACK, "core": down(-90)})) == ["core"]
+        assert causes(ask(PLATFORM, {**BACK, "core": down(-90)})) == ["core"]
 
     def test_another_outage_takes_over(self):
         """redis fell before etcd came back: that is why core goes on failing, whatever grace is past."""
-        seen = {**self.BACK, "redis": down(-30, last_good=-31)}
+        seen = {**BACK, "redis": down(-30, last_good=-31)}
         for at in (0.0, 500.0):
             answer = ask(PLATFORM, seen, at=at)
             assert (causes(answer), explained(answer)) == (["redis"], {"core": ["redis"]})
 
     def test_the_same_falls_again(self):
-        seen = {**self.BACK, "etcd": down(-5, last_good=-6, outage=over(-60, -20))}
+        seen = {**BACK, "etcd": down(-5, last_good=-6, outage=over(-60, -20))}
         assert explained(ask(PLATFORM, seen)) == {"core": ["etcd"]}
 
     def test_it_fell_several_times(self):
         several = up(outage=over(-30, -20), earlier=(over(-60, -40),))
-        assert explained(ask(PLATFORM, {**self.BACK, "etcd": several})) == {"core": ["etcd"]}
+        assert explained(ask(PLATFORM, {**BACK, "etcd": several})) == {"core": ["etcd"]}
 
     def test_much_later_another_outage_takes_nothing_over(self):
         seen = {**ALL_UP, "etcd": up(outage=over(-900, -800)), "core": down(-899), "redis": down(-5)}
@@ -184,7 +185,7 @@ class TestRecovery:
 
     def test_it_is_up_again_but_not_decided(self):
         up_again = down(-60, deciding=True)
-        assert causes(ask(PLATFORM, {**self.BACK, "etcd": up_again})) == ["etcd"]
+        assert causes(ask(PLATFORM, {**BACK, "etcd": up_again})) == ["etcd"]
 
 
 def flapping(onset: float, last_good: float) -> Seen:

@@ -10,6 +10,9 @@ from backendhealth.core.spec.backendhealth import Probe
 from backendhealth.core.spec.hosts import hosts_of
 
 
+DRIVERS = {"url": "http://api:3000", "apiKeySecretRef": {"name": "key", "key": "key"}}
+
+
 def hosts(**member: Any) -> frozenset[str]:
     return hosts_of(Probe.model_validate({"name": "x", **member}).target)
 
@@ -27,6 +30,18 @@ def hosts(**member: Any) -> frozenset[str]:
         ({"tcp": {"host": "fd00::1", "port": 1}}, {"fd00::1"}),
         ({"postgres": {"host": "db."}}, {"db"}),
         ({"rethinkdb": {"host": "DB"}}, {"db"}),
+        (
+            {"placeos": {"url": "http://api:3000", "services": {"core": "http://core:3000", "auth": "http://auth"}}},
+            {"api", "core", "auth"},
+        ),
+        (
+            {
+                "drivers": DRIVERS
+                | {"coreUrls": ["http://core-0:3000"], "discovery": {"etcd": {"endpoints": ["http://e:1"]}}}
+            },
+            {"api", "core-0", "e"},
+        ),
+        ({"drivers": DRIVERS | {"discovery": {"redis": {"url": "redis://r"}}}}, {"api", "r"}),
         ({"pods": {"selector": {"matchLabels": {"app": "core"}}}}, set()),
     ],
 )

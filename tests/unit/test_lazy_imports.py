@@ -22,6 +22,8 @@ CLIENTS = {
     "http": {"aiohttp"},
     "tcp": set[str](),
     "pods": set[str](),  # without a cluster
+    "placeos": {"aiohttp"},
+    "drivers": {"aiohttp", "redis"},
 }
 NEVER_BY_A_CHECK = {"kopf", "kubernetes", "rich", "tenacity", "pkg_resources"}
 ALL = set[str]().union(NEVER_BY_A_CHECK, *CLIENTS.values())
@@ -34,6 +36,8 @@ TARGETS = {
     "http": {"url": "http://127.0.0.1:1"},
     "tcp": {"host": LOOPBACK, "port": 1},
     "pods": {"selector": {"matchLabels": {"app": "x"}}},
+    "placeos": {"url": "http://127.0.0.1:1"},
+    "drivers": {"url": "http://127.0.0.1:1", "apiKeySecretRef": {"name": "x", "key": "k"}},
 }
 RUN = """
 import json, sys

@@ -16,6 +16,7 @@ from backendhealth.core.wording import path_text
 MAX_BYTES = 5 * 1024 * 1024
 STDIN = "stdin"
 _MAX_LINE = 4096
+_LISTS = ("List", "BackendHealthList", "DiagnosisProfileList", "SecretList")
 _SUFFIXES = (".yaml", ".yml", ".json")
 
 
@@ -148,7 +149,7 @@ def _documents(source: str, text: str, problems: list[FileProblem]) -> Iterator[
     problems.extend(_problem(source, fault) for fault in faults)
     full = [tree for tree in trees if tree.raw is not None]
     if not full and not faults:
-        problems.append(_whole(source, "empty-file", "nothing in it: a BackendHealth is expected"))
+        problems.append(_whole(source, "empty-file", "nothing in it: a BackendHealth or DiagnosisProfile is expected"))
     for tree in full:
         document = Document(source, tree.raw, tree.root)
         problems.extend(_problem(source, fault) for fault in tree.faults)
@@ -162,7 +163,7 @@ def _problem(source: str, fault: Fault) -> FileProblem:
 def _items(document: Document, problems: list[FileProblem]) -> Iterator[Document]:
     """The document, or its items when it is a `List`."""
     raw = document.raw
-    if not isinstance(raw, Mapping) or raw.get("kind") not in ("List", "BackendHealthList", "SecretList"):
+    if not isinstance(raw, Mapping) or raw.get("kind") not in _LISTS:
         yield document
         return
     items = raw.get("items")

@@ -8,7 +8,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from backendhealth.cli.documents import FileProblem
-from backendhealth.cli.load import Loaded, load
+from backendhealth.cli.load import KINDS, Loaded, load
+from backendhealth.cli.references import doubtful_names
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -32,11 +33,21 @@ def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print every problem; 0 when there is none, else 2."""
     loaded = load(args.paths)
+    loaded.problems.extend(_doubts(loaded))
+    loaded.problems.sort(key=lambda problem: (problem.source, problem.line, problem.column))
     if not loaded.seen and not loaded.secrets and not loaded.problems:
-        told = f"no BackendHealth in {', '.join(args.paths)}"
+        told = f"no {' or '.join(KINDS)} in {', '.join(args.paths)}"
         loaded.problems.append(FileProblem(args.paths[0], 0, 0, "", "no-resource", told))
     print(_as_json(loaded) if args.output == "json" else _as_text(loaded))
     return EXIT_BAD if loaded.problems else EXIT_GOOD
+
+
+def _doubts(loaded: Loaded) -> list[FileProblem]:
+    found = doubtful_names(loaded.resources, loaded.profiles)
+    return [
+        loaded.documents[identity].problem(problem.loc, problem.rule, problem.message, problem.suggestion)
+        for identity, problem in found
+    ]
 
 
 def _as_text(loaded: Loaded) -> str:

@@ -1,4 +1,4 @@
-"""What a user's YAML holds: BackendHealth resources, Secrets, and all that is wrong with it."""
+"""What a user's YAML holds: BackendHealths, DiagnosisProfiles, Secrets, and all that is wrong with it."""
 
 from __future__ import annotations
 
@@ -9,46 +9,53 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from backendhealth.cli.documents import Document, FileProblem, read_all
+from backendhealth.cli.references import unknown_built_in
 from backendhealth.core.spec.backendhealth import API_VERSION, GROUP, KIND, BackendHealth
-from backendhealth.core.validate import unknown_metadata, validate
+from backendhealth.core.spec.profile import PROFILE_KIND, DiagnosisProfile
+from backendhealth.core.validate import Problem, unknown_metadata, validate, validate_profile
 from backendhealth.core.wording import closest
 
+KINDS = (KIND, PROFILE_KIND)
 _KUBERNETES_KEYS = ("apiVersion", "kind", "metadata", "spec")
 
 
 @dataclass(slots=True)
 class Loaded:
-    """All that was read. `secrets` are by (namespace, name); a resource with a problem is not among `resources`.
+    """All that was read. `secrets` are by (namespace, name), `documents` by (kind, namespace, name).
 
-    `sources` counts the files that held documents, `seen` the BackendHealth documents, good or bad.
+    A resource with a problem is not among `resources`, nor such a profile among `profiles`. `sources` counts the files
+    that held documents, `seen` the documents of our kinds, good or bad.
     """
 
     resources: list[BackendHealth] = field(default_factory=list)
+    profiles: list[DiagnosisProfile] = field(default_factory=list)
     secrets: dict[tuple[str, str], dict[str, bytes]] = field(default_factory=dict, repr=False)
     problems: list[FileProblem] = field(default_factory=list)
     sources: int = 0
     seen: int = 0
+    documents: dict[tuple[str, str, str], Document] = field(default_factory=dict, repr=False)
 
 
 def load(paths: Sequence[str]) -> Loaded:
     """Reads files, folders and `-`. Never raises for what is in them: everything wrong is in `problems`."""
     documents, problems = read_all(paths)
     loaded = Loaded(problems=problems, sources=len({document.source for document in documents}))
-    seen: dict[tuple[str, str, str], Document] = {}
     for document in documents:
         found = _kind(document)
         if isinstance(found, list):
             loaded.problems.extend(found)
         elif found == KIND:
-            _add_resource(loaded, document, seen)
+            _add_resource(loaded, document)
+        elif found == PROFILE_KIND:
+            _add_profile(loaded, document)
         elif found == "Secret":
-            _add_secret(loaded, document, seen)
+            _add_secret(loaded, document)
     loaded.problems.sort(key=lambda problem: (problem.source, problem.line, problem.column))
     return loaded
 
 
 def _kind(document: Document) -> str | list[FileProblem]:
-    """`BackendHealth`, `Secret`, an empty string for what is not ours, or what is wrong with the kind."""
+    """One of our kinds or `Secret`, an empty string for what is not ours, or what is wrong with the kind."""
     raw = document.raw
     if not isinstance(raw, Mapping):
         seen = "a list" if isinstance(raw, list) else "a single value"
@@ -58,43 +65,56 @@ def _kind(document: Document) -> str | list[FileProblem]:
         return ""
     problems = [
         document.problem((key,), "required", f"set it: {key}: {value}")
-        for key, value in (("apiVersion", API_VERSION), ("kind", KIND))
+        for key, value in (("apiVersion", API_VERSION), ("kind", " or ".join(KINDS)))
         if raw.get(key) is None
     ]
     if problems:
         return problems
     if (version, kind) == ("v1", "Secret"):
         return "Secret"
-    if (version, kind) == (API_VERSION, KIND):
-        return KIND
+    if version == API_VERSION and kind in KINDS:
+        return str(kind)
     return _unknown_kind(document, version, kind)
 
 
 def _unknown_kind(document: Document, version: Any, kind: Any) -> str | list[FileProblem]:
     group = str(version).split("/")[0]
     ours = closest(group, [GROUP]) == GROUP
-    named = closest(str(kind), [KIND]) == KIND
+    named = closest(str(kind), KINDS)
     if not ours and not named:
         return ""
     problems = []
     if version != API_VERSION:
         message = f"this program knows {API_VERSION} only"
         problems.append(document.problem(("apiVersion",), "unknown-kind", message, API_VERSION))
-    if kind != KIND:
-        message = f"{GROUP} has no such kind: it has {KIND}"
-        problems.append(document.problem(("kind",), "unknown-kind", message, KIND if named else ""))
+    if kind not in KINDS:
+        message = f"{GROUP} has no such kind: it has {' and '.join(KINDS)}"
+        problems.append(document.problem(("kind",), "unknown-kind", message, named))
     return problems
 
 
-def _add_resource(loaded: Loaded, document: Document, seen: dict[tuple[str, str, str], Document]) -> None:
-    loaded.seen += 1
+def _add_resource(loaded: Loaded, document: Document) -> None:
     resource, problems = validate(document.raw)
-    problems += unknown_metadata(document.raw)
-    found = [document.problem(p.loc, p.rule, p.message, p.suggestion) for p in problems]
-    found += _duplicate(document, KIND, seen)
-    loaded.problems.extend(found)
-    if resource is not None and not found:
+    if resource is not None:
+        problems += unknown_built_in(resource)
+    if not _has_problems(loaded, document, KIND, problems) and resource is not None:
         loaded.resources.append(resource)
+
+
+def _add_profile(loaded: Loaded, document: Document) -> None:
+    profile, problems = validate_profile(document.raw)
+    if not _has_problems(loaded, document, PROFILE_KIND, problems) and profile is not None:
+        loaded.profiles.append(profile)
+
+
+def _has_problems(loaded: Loaded, document: Document, kind: str, problems: list[Problem]) -> bool:
+    """Puts all that is wrong with a document of our kinds down."""
+    loaded.seen += 1
+    found = [document.problem(p.loc, p.rule, p.message, p.suggestion) for p in problems]
+    found += [document.problem(p.loc, p.rule, p.message, p.suggestion) for p in unknown_metadata(document.raw)]
+    found += _duplicate(loaded, document, kind)
+    loaded.problems.extend(found)
+    return bool(found)
 
 
 def _identity(document: Document) -> tuple[str, str] | None:
@@ -103,23 +123,23 @@ def _identity(document: Document) -> tuple[str, str] | None:
     return (namespace or "default", name) if isinstance(name, str) and isinstance(namespace, str | None) else None
 
 
-def _duplicate(document: Document, kind: str, seen: dict[tuple[str, str, str], Document]) -> list[FileProblem]:
+def _duplicate(loaded: Loaded, document: Document, kind: str) -> list[FileProblem]:
     identity = _identity(document)
     if identity is None:
         return []
-    first = seen.setdefault((kind, *identity), document)
+    first = loaded.documents.setdefault((kind, *identity), document)
     if first is document:
         return []
     message = f"the same {kind} is already in {first.source}, line {first.line}: rename or remove one"
     return [document.problem(("metadata", "name"), "duplicate-resource", message)]
 
 
-def _add_secret(loaded: Loaded, document: Document, seen: dict[tuple[str, str, str], Document]) -> None:
+def _add_secret(loaded: Loaded, document: Document) -> None:
     identity = _identity(document)
     if identity is None:
         loaded.problems.append(document.problem(("metadata", "name"), "required", "a Secret needs a name"))
         return
-    loaded.problems.extend(_duplicate(document, "Secret", seen))
+    loaded.problems.extend(_duplicate(loaded, document, "Secret"))
     values: dict[str, bytes] = {}
     for part, decode in (("data", _from_base64), ("stringData", _from_text)):
         entries = document.raw.get(part) or {}

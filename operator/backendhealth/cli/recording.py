@@ -100,9 +100,7 @@ def _finding_from_dict(line: Mapping[str, Any], *, deep: bool) -> Finding:
     told = line.get("parts", {}) if deep else {}  # parts have none
     parts = {str(name): _finding_from_dict(part, deep=False) for name, part in told.items()}
     contact = bool(line["contact"])
-    return Finding(
-        Reason(line["reason"]), str(line["message"]), subjects, line["facts"], line["steps"], contact, parts
-    )
+    return Finding(Reason(line["reason"]), str(line["message"]), subjects, line["facts"], line["steps"], contact, parts)
 
 
 def read(path: Path) -> tuple[bool, Iterator[Observation]]:

@@ -37,7 +37,8 @@ def announcements(old: BackendHealthStatus | None, new: BackendHealthStatus) -> 
 
 def _changed(old: BackendHealthStatus | None, new: BackendHealthStatus) -> Iterator[Condition]:
     before = {condition.type: condition for condition in old.conditions} if old else {}
-    stalled = any(condition.type == "Ready" and condition.status == "False" for condition in new.conditions)
+    now = {condition.type: condition.status for condition in new.conditions}
+    stalled = "Stalled" in now and now.get("Ready") == "False"  # else probing goes on, with what is known of old
     for condition in sorted(new.conditions, key=_rank):
         was = before.get(condition.type)
         if was is not None and (was.status, was.reason) == (condition.status, condition.reason):

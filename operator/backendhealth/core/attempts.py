@@ -27,6 +27,8 @@ class Attempts:
     again: float | None = None
     settled: float = NEVER
     newest: float = NEVER
+    down: bool = False
+    """Whether the row of failures was long enough to decide."""
     outage: Outage | None = None
 
     def made(self, found: Verdict, started: float, at: float, after: ProbeState) -> Attempts:
@@ -36,7 +38,8 @@ class Attempts:
         if found in _WORKS:
             return _worked(made, started, after.verdict)
         if found is Verdict.UNHEALTHY:
-            return replace(made, onset=at if self.onset is None else self.onset, again=None)
+            down = after.verdict is Verdict.UNHEALTHY
+            return replace(made, onset=at if self.onset is None else self.onset, again=None, down=down)
         return made
 
 
@@ -45,8 +48,9 @@ def _worked(made: Attempts, started: float, believed: Verdict) -> Attempts:
         return replace(made, last_good=started)
     if believed is Verdict.UNHEALTHY:
         return replace(made, again=started if made.again is None else made.again)
-    outage = Outage(made.onset, started if made.again is None else made.again, made.last_good)
-    return replace(made, onset=None, again=None, last_good=started, outage=outage)
+    ended = started if made.again is None else made.again
+    outage = Outage(made.onset, ended, made.last_good) if made.down else made.outage
+    return replace(made, onset=None, again=None, down=False, last_good=started, outage=outage)
 
 
 NONE = Attempts()

@@ -1,41 +1,63 @@
-"""The CustomResourceDefinition, made from the models."""
+"""The CustomResourceDefinitions, made from the models."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from backendhealth.core.spec.backendhealth import GROUP, KIND, VERSION, BackendHealth, BackendHealthSpec
+from backendhealth.core.spec.base import Model
+from backendhealth.core.spec.profile import PROFILE_KIND, DiagnosisProfile, DiagnosisProfileSpec
 from backendhealth.core.spec.status import BackendHealthStatus
 from backendhealth.core.structural import Schema, structural_schema
 
 PLURAL = "backendhealths"
 SHORT_NAME = "bh"
+PROFILE_PLURAL = "diagnosisprofiles"
+PROFILE_SHORT_NAME = "dprof"
 
-_COLUMNS = (
+_Column = tuple[str, str, str, str, int]
+
+_AGE: _Column = ("Age", "date", ".metadata.creationTimestamp", "Age of the resource.", 0)
+_COLUMNS: tuple[_Column, ...] = (
     ("State", "string", ".status.summary.state", "The worst verdict of all components.", 0),
     ("Root Cause", "string", ".status.summary.rootCause", "The components that are the cause.", 0),
     ("Reason", "string", ".status.summary.reason", "Why, in one word.", 0),
     ("Impact", "string", ".status.summary.impact", "What users can't do meanwhile.", 0),
     ("Since", "date", ".status.summary.since", "Since when the state stands.", 0),
-    ("Age", "date", ".metadata.creationTimestamp", "Age of the resource.", 0),
+    _AGE,
     ("Message", "string", ".status.summary.message", "What was seen.", 1),
 )
+_PROFILE_COLUMNS: tuple[_Column, ...] = (("Title", "string", ".spec.title", "What it describes.", 0), _AGE)
 
 
 def crd() -> dict[str, Any]:
     """The CustomResourceDefinition of BackendHealth. Raises SchemaError for a field without description or bound."""
+    # the API server takes a fresh object's status for current unless it says that nothing was observed yet
+    status = structural_schema(BackendHealthStatus) | {"default": {"observedGeneration": -1}}
+    schema = _schema(BackendHealth, BackendHealthSpec)
+    schema["properties"]["status"] = status
+    return _definition(KIND, PLURAL, SHORT_NAME, schema, _COLUMNS)
+
+
+def profile_crd() -> dict[str, Any]:
+    """The CustomResourceDefinition of DiagnosisProfile, which has no status: who uses it says what is wrong with it."""
+    schema = _schema(DiagnosisProfile, DiagnosisProfileSpec)
+    return _definition(PROFILE_KIND, PROFILE_PLURAL, PROFILE_SHORT_NAME, schema, _PROFILE_COLUMNS)
+
+
+def _definition(kind: str, plural: str, short: str, schema: Schema, columns: tuple[_Column, ...]) -> dict[str, Any]:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{PLURAL}.{GROUP}"},
+        "metadata": {"name": f"{plural}.{GROUP}"},
         "spec": {
             "group": GROUP,
             "names": {
-                "kind": KIND,
-                "listKind": f"{KIND}List",
-                "plural": PLURAL,
-                "singular": KIND.lower(),
-                "shortNames": [SHORT_NAME],
+                "kind": kind,
+                "listKind": f"{kind}List",
+                "plural": plural,
+                "singular": kind.lower(),
+                "shortNames": [short],
                 "categories": ["backendhealth"],
             },
             "scope": "Namespaced",
@@ -44,11 +66,17 @@ def crd() -> dict[str, Any]:
                     "name": VERSION,
                     "served": True,
                     "storage": True,
-                    "schema": {"openAPIV3Schema": _schema()},
-                    "subresources": {"status": {}},
+                    "schema": {"openAPIV3Schema": schema},
+                    **({"subresources": {"status": {}}} if "status" in schema["properties"] else {}),
                     "additionalPrinterColumns": [
-                        {"name": name, "type": kind, "jsonPath": path, "description": description, "priority": priority}
-                        for name, kind, path, description, priority in _COLUMNS
+                        {
+                            "name": name,
+                            "type": type_,
+                            "jsonPath": path,
+                            "description": description,
+                            "priority": priority,
+                        }
+                        for name, type_, path, description, priority in columns
                     ],
                 }
             ],
@@ -56,18 +84,15 @@ def crd() -> dict[str, Any]:
     }
 
 
-def _schema() -> Schema:
-    # the API server takes a fresh object's status for current unless it says that nothing was observed yet
-    status = structural_schema(BackendHealthStatus) | {"default": {"observedGeneration": -1}}
+def _schema(resource: type[Model], spec: type[Model]) -> Schema:
     return {
-        "description": BackendHealth.__doc__,
+        "description": resource.__doc__,
         "type": "object",
         "required": ["spec"],
         "properties": {
             "apiVersion": {"description": "Version of the format.", "type": "string"},
             "kind": {"description": "Kind of the object.", "type": "string"},
             "metadata": {"type": "object"},
-            "spec": structural_schema(BackendHealthSpec),
-            "status": status,
+            "spec": structural_schema(spec),
         },
     }

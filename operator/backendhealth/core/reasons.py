@@ -771,9 +771,9 @@ REASONS: dict[Reason, ReasonInfo] = {
     Reason.CONNECT_FAILED: _Row(
         _U,
         "placeos",
-        "The API could not connect to what an execute needs: the core that it was told of, or etcd.",
+        "The API could not connect to what an execute needs: the core that it was told of, discovery or Redis.",
         "A connect error in the answer's message.",
-        "The address in the message: a core that is down, a stale registration, or etcd itself.",
+        "Whose address the message has: a core that is down or was registered and is gone, etcd, Redis.",
     ),
     Reason.CORE_REFUSED: _Row(
         _U,

@@ -68,7 +68,7 @@ def restored_state(
     answered = status.probe_requested_at or ""
     before = ResourceState(
         resource=resource,
-        probes={},
+        probes=probes,
         components=_components(resource, status, now),
         since=_state_since(status, now),
         incident_since=_seconds(status.incident.since) if status.incident else None,

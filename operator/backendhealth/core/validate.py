@@ -17,7 +17,7 @@ from backendhealth.core.spec.profile import DiagnosisProfile
 from backendhealth.core.wording import METADATA, Loc, closest, path_text, said
 
 LINT_ONLY = frozenset({"regex", "jsonpath", "json-list", "dependency-cycle"})
-"""Rules that the schema can't hold: CEL knows neither RE2's nor JSONPath's nor JSON's syntax, and can't walk a graph."""
+"""Rules that the schema can't hold: it knows neither RE2's nor JSONPath's nor JSON's syntax, and can't walk a graph."""
 _MAX_MEANT = 32
 """Places of one broken rule for which is looked what was meant: it takes longer than all else."""
 

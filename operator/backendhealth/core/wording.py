@@ -40,7 +40,9 @@ _RULES = {
     "less_than_equal": "range",
 }
 """pydantic's types of errors; those that the models raise are rule ids already, all others mean a wrong type."""
-OWN_RULES = frozenset({"duration", "duration-range", "url", "no-password-in-url", "length", "regex", "jsonpath", "json-list"})
+OWN_RULES = frozenset(
+    {"duration", "duration-range", "url", "no-password-in-url", "length", "regex", "jsonpath", "json-list"}
+)
 _DESCRIBED = {
     "object": "a mapping of fields",
     "array": "a list",
@@ -90,7 +92,7 @@ def schema_at(loc: Loc, resource: type[Model] = BackendHealth) -> Schema:
 @cache
 def _root(resource: type[Model]) -> Schema:
     kind, spec = (resource.model_fields[name].annotation for name in ("kind", "spec"))
-    assert isinstance(spec, type)  # noqa: S101
+    assert isinstance(spec, type) and issubclass(spec, Model)  # noqa: PT018, S101
     metadata = {name: {"type": "string"} for name in METADATA} | ObjectMeta.model_json_schema()["properties"]
     fields = {
         "apiVersion": {"type": "string", "enum": [API_VERSION], "description": "Version of the format."},

@@ -93,7 +93,9 @@ class PlaceosExchange:
         was_open = self._kept.open
         async with asyncio.TaskGroup() as group:
             kept = group.create_task(self._kept.check(share))
-            reach = group.create_task(_tried("reach", self._version(), share, self._api.trace, trace))
+            reach = group.create_task(
+                _tried("reach", self._version(), share, self._api.trace, trace, told=self._api.place)
+            )
         own, found = reach.result(), {"reach": reach.result()}
         if own.verdict is Verdict.HEALTHY:
             health, inside = await self._inside(ends, trace)
@@ -205,21 +207,21 @@ def _as_probe_error(error: OSError, trace: Trace) -> ProbeError:
 
 
 async def _tried(
-    what: str, step: Coroutine[Any, Any, Finding], timeout: float, connecting: Trace, trace: Trace
+    what: str, step: Coroutine[Any, Any, Finding], timeout: float, connecting: Trace, trace: Trace, *, told: str = ""
 ) -> Finding:
-    """The finding of `step`, named `what`, failures of network and TLS included; `connecting` times its connections."""
+    """The finding of `step`, named `what` (`told` in messages), failures of network and TLS included; `connecting` times its connections."""
     try:
         with trace.step(what):
             async with asyncio.timeout(timeout):
                 return await step
     except TimeoutError as error:
         if error.errno is not None:
-            return _failed(what, error, connecting)
+            return _failed(told or what, error, connecting)
         if connecting.failed_in == "resolve":
             return timed_out(connecting, timeout)
-        return Finding(Reason.TIMEOUT, f"{what}: no answer within {timeout:.3g} s", contact=connecting.contact)
+        return Finding(Reason.TIMEOUT, f"{told or what}: no answer within {timeout:.3g} s", contact=connecting.contact)
     except (ProbeError, OSError, ssl.SSLError) as error:
-        return _failed(what, error, connecting)
+        return _failed(told or what, error, connecting)
 
 
 def _failed(what: str, error: Exception, connecting: Trace) -> Finding:

@@ -80,9 +80,13 @@ class Login:
         self._accepted = identity.secret
         return Finding(Reason.PROBE_SUCCEEDED, "logged in")
 
+    def forget(self) -> None:
+        """Read the credentials anew next time: they may have been rotated, or a token may have ended."""
+        self._identity = None
+
     async def close(self) -> None:
         """Forget the credentials and close all sockets."""
-        self._identity = None
+        self.forget()
         await self.auth.close()
 
     async def _loaded(self) -> Identity:

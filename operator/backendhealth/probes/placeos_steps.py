@@ -160,7 +160,7 @@ def failed_execute(message: str) -> tuple[Reason, str]:
     if message.startswith("unexpected response code"):
         return Reason.CORE_REFUSED, "core was reached and refuses; its log says why"
     if _CONNECT.search(message):
-        return Reason.CONNECT_FAILED, "the API can't connect to what it needs: the core that it was told of, or etcd"
+        return Reason.CONNECT_FAILED, "the API can't connect to what it needs: a core, discovery or Redis"
     return Reason.EXECUTE_FAILED, "it fails"
 
 

@@ -28,17 +28,14 @@ class UnknownProfileError(LookupError):
 @cache
 def names() -> tuple[str, ...]:
     """Names of the built-in profiles, sorted."""
-    return tuple(sorted(one.name.removesuffix(_SUFFIX) for one in files(__package__).iterdir() if one.suffix == _SUFFIX))
+    found = (one.name for one in files(__package__).iterdir())
+    return tuple(sorted(name.removesuffix(_SUFFIX) for name in found if name.endswith(_SUFFIX)))
 
 
 @cache
 def built_in(name: str) -> DiagnosisProfile:
     """The built-in profile `name`. Raises UnknownProfileError."""
-    return DiagnosisProfile.model_validate(yaml.load(text(name), _LOADER), by_alias=True, by_name=False)  # noqa: S506
-
-
-def text(name: str) -> str:
-    """The built-in profile `name` as it stands in its file, comments included. Raises UnknownProfileError."""
     if name not in names():
         raise UnknownProfileError(name)
-    return files(__package__).joinpath(f"{name}{_SUFFIX}").read_text(encoding="utf-8")
+    text = files(__package__).joinpath(f"{name}{_SUFFIX}").read_bytes()
+    return DiagnosisProfile.model_validate(yaml.load(text, _LOADER), by_alias=True, by_name=False)  # noqa: S506

@@ -59,7 +59,7 @@ def _unrecovered(world: World, name: str) -> str:
 
 def _evidence(world: World, name: str, ruled: Ruled) -> Iterator[str]:
     seen = world.seen[name]
-    yield f"{name} fails since {clock(fell(seen))} ({seen.reason})"
+    yield f"{name} fails since {clock(seen.since)} ({seen.reason})"
     broken = [one.subject for one in seen.subjects if one.reason.verdict is Verdict.UNHEALTHY]
     if broken:
         yield f"what fails of it: {_listed(broken)}"

@@ -39,7 +39,7 @@ def told(diagnosis: Diagnosis) -> list[str]:
     lines += [f"Explained: {one.name}, by {', '.join(one.by)}: {one.because}" for one in diagnosis.explained]
     lines += [f"Not explained: {one.name}: {one.because}" for one in diagnosis.unexplained]
     lines += [f"Suspected: {one.component}: {one.because}" for one in diagnosis.suspects]
-    for effect, words in (("Fails", "Users notice: {} fails"), ("Degraded", "Users notice: {} is degraded")):
+    for effect, words in (("Fails", "Users notice, fails: {}"), ("Degraded", "Users notice, degraded: {}")):
         lines += [f"{words.format(one.feature)}: {one.because}" for one in diagnosis.impact if one.effect == effect]
     works = _features(diagnosis, "Works")
     if works:
