@@ -213,7 +213,7 @@ def evaluates(expression: str, value: Any) -> bool | None:
 @functools.cache
 def rules_by_expression() -> dict[str, tuple[tuple[str, ...], ...]]:
     """The fields that each rule of the models looks at, by its CEL."""
-    return {rule.cel: tuple(tuple(field.split(".")) for field in rule.fields) for rule in all_rules()}
+    return {rule.cel: tuple(tuple(field.split(".")) for field in rule.fields) for rule in all_rules() if rule.cel}
 
 
 def all_rules() -> list[Rule]:

@@ -17,22 +17,29 @@ from backendhealth.cli.documents import read_all
 from backendhealth.cli.main import main
 from backendhealth.core.spec.backendhealth import API_VERSION, KIND, BackendHealth
 from backendhealth.core.spec.base import Model
-from backendhealth.core.validate import LINT_ONLY, validate
+from backendhealth.core.spec.profile import PROFILE_KIND, DiagnosisProfile
+from backendhealth.core.validate import LINT_ONLY, validate, validate_profile
 from backendhealth.core.wording import path_text
 from hack.generate import ROOT
 from tests.unit.apiserver import ApiServer
 
 BAD = ROOT / "tests" / "bad"
-_EXAMPLES = [path for path in sorted((ROOT / "examples").glob("*.yaml")) if "kind: BackendHealth" in path.read_text()]
+KINDS = {KIND: BackendHealth, PROFILE_KIND: DiagnosisProfile}
+_EXAMPLES = [
+    path
+    for path in sorted((ROOT / "examples").glob("*.yaml"))
+    if any(f"kind: {kind}" in path.read_text() for kind in KINDS)
+]
 GOOD = [*sorted((ROOT / "tests" / "good").iterdir()), *_EXAMPLES]
 EXPECTED: dict[str, list[dict[str, Any]]] = yaml.safe_load((BAD / "expected.yaml").read_text(encoding="utf-8"))
 PLANTED = "pl4nted-s3cret"
 
 
 @pytest.fixture(scope="module")
-def server() -> ApiServer:
-    crd = yaml.safe_load((ROOT / "crds" / "backendhealth.dev_backendhealths.yaml").read_text(encoding="utf-8"))
-    return ApiServer(crd)
+def servers() -> dict[str, ApiServer]:
+    """What judges objects, by kind."""
+    files = {kind: ROOT / "crds" / f"backendhealth.dev_{kind.lower()}s.yaml" for kind in KINDS}
+    return {kind: ApiServer(yaml.safe_load(path.read_text(encoding="utf-8"))) for kind, path in files.items()}
 
 
 def lint(capsys: pytest.CaptureFixture[str], *paths: Path) -> tuple[int, list[dict[str, Any]]]:
@@ -58,16 +65,15 @@ def test_lint_says_exactly_what_is_expected(name: str, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_the_schema_agrees(name: str, server: ApiServer) -> None:
+def test_the_schema_agrees(name: str, servers: dict[str, ApiServer]) -> None:
     documents, _ = read_all([str(BAD / name)])
     refused: set[tuple[str, str]] = set()
     for document in documents:
-        if isinstance(document.raw, Mapping) and (document.raw.get("apiVersion"), document.raw.get("kind")) == (
-            API_VERSION,
-            KIND,
-        ):
+        raw = document.raw
+        if isinstance(raw, Mapping) and raw.get("apiVersion") == API_VERSION and raw.get("kind") in KINDS:
             prefix = path_text(document.prefix)
-            refused |= {(f"{prefix}.{path}" if prefix else path, rule) for path, rule in server.refusals(document.raw)}
+            found = servers[raw["kind"]].refusals(raw)
+            refused |= {(f"{prefix}.{path}" if prefix else path, rule) for path, rule in found}
     expected = {(want["path"], want["rule"]) for want in EXPECTED[name] if "by" not in want}
     # the API server judges metadata by itself; its type alone is in the schema
     refused = {(path, rule) for path, rule in refused if not path.startswith("metadata")}
@@ -98,6 +104,7 @@ def test_only_lint_can_check_what_is_marked_so() -> None:
         "reader",
         "apiserver",
         "lint",
+        "names",
     }
 
 
@@ -138,15 +145,15 @@ def test_many_values_are_refused_fast(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize("path", GOOD, ids=lambda path: path.stem)
-def test_good_files_pass_both(path: Path, server: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_good_files_pass_both(path: Path, servers: dict[str, ApiServer], capsys: pytest.CaptureFixture[str]) -> None:
     assert lint(capsys, path) == (0, [])
     documents, _ = read_all([str(path)])
-    ours = [document.raw for document in documents if document.raw["kind"] == KIND]
+    ours = [document.raw for document in documents if document.raw["kind"] in KINDS]
     assert ours
     for raw in ours:
-        assert server.refusals(raw) == set()
-        resource, problems = validate(raw)
-        assert isinstance(resource, BackendHealth)
+        assert servers[raw["kind"]].refusals(raw) == set()
+        resource, problems = validate(raw) if raw["kind"] == KIND else validate_profile(raw)
+        assert isinstance(resource, KINDS[raw["kind"]])
         assert not problems
 
 
@@ -154,10 +161,12 @@ def test_good_files_use_every_field() -> None:
     """What no good file uses might be refused by mistake."""
     used: set[str] = set()
     for document in read_all([str(path) for path in GOOD])[0]:
-        _collect(BackendHealth, document.raw, used)
+        if document.raw["kind"] in KINDS:
+            _collect(KINDS[document.raw["kind"]], document.raw, used)
     every = {
         f"{model.__name__}.{field.alias or name}"
-        for model in _models(BackendHealth)
+        for kind in KINDS.values()
+        for model in _models(kind)
         for name, field in model.model_fields.items()
     }
     assert every - used == {"ObjectMeta.generation", "BackendHealth.status"}
@@ -175,11 +184,11 @@ def _models(model: type[Model]) -> set[type[Model]]:
 def _collect(model: type[Model], raw: Any, used: set[str]) -> None:
     from backendhealth.core.validate import _shapes
 
-    if isinstance(raw, dict) and raw.get("kind") != "Secret":
+    if isinstance(raw, dict):
         for name, shape in _shapes(model).items():
             if name in raw:
                 used.add(f"{model.__name__}.{name}")
-                for item in raw[name] if shape.many else [raw[name]]:
+                for item in (raw[name] or []) if shape.many else [raw[name]]:
                     if shape.model:
                         _collect(shape.model, item, used)
 

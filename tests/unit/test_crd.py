@@ -1,4 +1,4 @@
-"""The CRD is what Kubernetes takes: structural, bounded, documented, its rules compile; and the files are fresh."""
+"""The CRDs are what Kubernetes takes: structural, bounded, documented, their rules compile; and the files are fresh."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ import re2
 import yaml
 from pydantic import Field
 
-from backendhealth.core.crd import crd
+from backendhealth.core.crd import crd, profile_crd
 from backendhealth.core.durations import seconds
 from backendhealth.core.spec.backendhealth import BackendHealthSpec, Timing
 from backendhealth.core.spec.base import Model
+from backendhealth.core.spec.profilerules import SPEC_RULES
 from backendhealth.core.structural import Schema, SchemaError, structural_schema
+from backendhealth.core.validate import LINT_ONLY
 from hack import generate
 from tests.unit.apiserver import ApiServer, all_rules, rules_by_expression
 
@@ -50,8 +52,8 @@ def version() -> dict[str, Any]:
     return crd()["spec"]["versions"][0]  # type: ignore[no-any-return]
 
 
-def schema() -> Schema:
-    return version()["schema"]["openAPIV3Schema"]  # type: ignore[no-any-return]
+def schema(made: dict[str, Any]) -> Schema:
+    return made["spec"]["versions"][0]["schema"]["openAPIV3Schema"]  # type: ignore[no-any-return]
 
 
 def nodes(node: Schema, path: str = "", times: int = 1) -> Iterator[tuple[str, Schema, int]]:
@@ -65,12 +67,16 @@ def nodes(node: Schema, path: str = "", times: int = 1) -> Iterator[tuple[str, S
         yield from nodes(node["additionalProperties"], f"{path}.*", times * node["maxProperties"])
 
 
-NODES = {path: (node, times) for path, node, times in nodes(schema())}
+NODES = {path: (node, times) for path, node, times in nodes(schema(crd()))}
+PROFILE_NODES = {f"profile{path}": (node, times) for path, node, times in nodes(schema(profile_crd()))}
+ALL_NODES = NODES | PROFILE_NODES
+"""Of both kinds; paths of the second begin with `profile`."""
 
 
-@pytest.mark.parametrize("path", NODES)
+@pytest.mark.parametrize("path", ALL_NODES)
 def test_every_node_is_structural(path: str) -> None:
-    node, _ = NODES[path]
+    node, _ = ALL_NODES[path]
+    path = path.removeprefix("profile")
     assert not FORBIDDEN & set(node)
     assert set(node) <= KNOWN
     assert node["type"] in ("object", "array", "string", "integer", "boolean")
@@ -95,9 +101,9 @@ def test_every_node_is_structural(path: str) -> None:
         jsonschema.Draft202012Validator(node).validate(node["default"])
 
 
-@pytest.mark.parametrize("path", [path for path, (node, _) in NODES.items() if node["type"] == "array"])
+@pytest.mark.parametrize("path", [path for path, (node, _) in ALL_NODES.items() if node["type"] == "array"])
 def test_lists_are_bounded_and_merge_well(path: str) -> None:
-    node, _ = NODES[path]
+    node, _ = ALL_NODES[path]
     items = node["items"]
     assert 0 < node["maxItems"] <= 128
     kind = node["x-kubernetes-list-type"]
@@ -138,8 +144,22 @@ def test_names_and_columns() -> None:
             assert NODES[path][0]["type"] == "string"  # a list would show its first value only
 
 
+def test_names_and_columns_of_profiles() -> None:
+    names = profile_crd()["spec"]["names"]
+    assert profile_crd()["metadata"]["name"] == f"{names['plural']}.{profile_crd()['spec']['group']}"
+    assert (names["kind"], names["shortNames"], names["categories"]) == (
+        "DiagnosisProfile",
+        ["dprof"],
+        ["backendhealth"],
+    )
+    (only,) = profile_crd()["spec"]["versions"]
+    assert [column["name"] for column in only["additionalPrinterColumns"]] == ["Title", "Age"]
+    assert "subresources" not in only
+    assert "profile.status" not in PROFILE_NODES
+
+
 def validations() -> list[tuple[str, dict[str, str]]]:
-    return [(path, rule) for path, (node, _) in NODES.items() for rule in node.get("x-kubernetes-validations", ())]
+    return [(path, rule) for path, (node, _) in ALL_NODES.items() for rule in node.get("x-kubernetes-validations", ())]
 
 
 @pytest.mark.parametrize(("path", "rule"), validations(), ids=lambda value: value if isinstance(value, str) else "")
@@ -147,18 +167,21 @@ def test_every_rule_compiles(path: str, rule: dict[str, str]) -> None:
     cel.compile(rule["rule"])
     assert re.match(r"[a-z][-a-z0-9]+: \S", rule["message"])
     if "fieldPath" in rule:
-        assert path + rule["fieldPath"] in NODES
+        assert path + rule["fieldPath"] in ALL_NODES
     for pattern in re.findall(r"matches\('([^']*)'\)", rule["rule"]):
         re2.compile(pattern)
 
 
 def test_every_rule_of_the_models_is_in_the_schema() -> None:
     assert {rule["rule"] for _, rule in validations()} >= set(rules_by_expression())
+    assert {rule.id for rule in all_rules() if not rule.cel} <= LINT_ONLY
 
 
 def test_fields_of_a_rule_are_those_whose_values_its_expression_reads() -> None:
     """`fields` decide when lint leaves a rule out: one too few, it judges nonsense; one too many, it is silent."""
     for rule in all_rules():
+        if not rule.cel or rule in SPEC_RULES:
+            continue
         bare = re.sub(r"has\([a-z][\w.]*\)", "", rule.cel)
         read = set(re.findall(r"\bself\.(\w+(?:\.\w+)*)", bare))
         read = {re.sub(r"\.(all|filter|map|size|startsWith|matches|exists)$", "", name) for name in read}
@@ -167,6 +190,19 @@ def test_fields_of_a_rule_are_those_whose_values_its_expression_reads() -> None:
             read.discard(items.group(1))
             read |= {f"{items.group(1)}.{name}" for name in re.findall(r"\b[pq]\.(\w+)", bare)}
         assert set(rule.fields) == read, rule.id
+
+
+def test_fields_of_a_rule_about_names_are_those_that_its_expression_reads() -> None:
+    for rule in SPEC_RULES:
+        gathered = re.match(r"!has\(self\.(\w+)\) \|\| \[has\(self\.(\w+)\) \?", rule.cel)
+        if gathered is None:
+            assert not rule.cel
+            continue
+        at, of = gathered.groups()
+        inner = rule.cel.partition(".all(names, ")[2]
+        read = {f"{at}.{field}" for field in re.findall(r"has\(p\.(\w+)\)", inner)}
+        read = {f"{one}.{item[1]}" if (item := re.search(r"q\.(\w+)", inner)) else one for one in read}
+        assert set(rule.fields) == {f"{of}.name", *read}, rule.fields
 
 
 @pytest.mark.parametrize("path", [path for path, (node, _) in NODES.items() if "x-kubernetes-validations" in node])
@@ -246,7 +282,9 @@ def test_the_yaml_means_the_same_to_every_reader() -> None:
     """YAML 1.1 readers such as kubectl's take a bare y or n for a boolean."""
     text = generate.dumped({"n": 1, "y": "N", "on": "off", "a": "1"})
     assert text == "\"n\": 1\n\"y\": \"N\"\n'on': 'off'\na: '1'\n"
-    assert yaml.safe_load((generate.ROOT / "crds" / "backendhealth.dev_backendhealths.yaml").read_text()) == crd()
+    for made in (crd(), profile_crd()):
+        file = f"backendhealth.dev_{made['spec']['names']['plural']}.yaml"
+        assert yaml.safe_load((generate.ROOT / "crds" / file).read_text()) == made
 
 
 def test_spec_is_small_enough_to_read() -> None:

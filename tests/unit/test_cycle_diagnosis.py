@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -37,7 +38,7 @@ def with_part(name: str, finding: Finding) -> Finding:
 def chain(*names: str, **symptom: Any) -> Knowledge:
     """Each component depends on the one before it; the last one's failure stops `orders`."""
     components: list[dict[str, Any]] = [{"name": name, "title": name.upper()} for name in names]
-    for below, one in zip(components, components[1:], strict=False):
+    for below, one in pairwise(components):
         one["dependsOn"] = [below["name"]]
     components[-1]["effects"] = [{"feature": "orders", "effect": "Fails", "because": "nothing takes them"}]
     raw = {"title": "A shop", "components": components, "features": [{"name": "orders", "title": "orders"}]}
@@ -159,7 +160,10 @@ def test_another_profile_is_another_diagnosis_and_resets_nothing():
     after = world.cycle.status("default/demo")
     assert fresh == set()
     assert causes(after) == ["app", "db"]
-    assert (after.conditions, after.incident, after.history) == (before.conditions, before.incident, before.history)
+    assert (after.probes, after.incident, after.history) == (before.probes, before.incident, before.history)
+    assert [one.last_transition_time for one in after.conditions] == [
+        one.last_transition_time for one in before.conditions
+    ]
 
 
 @pytest.mark.parametrize("problem", [Reason.PROFILE_NOT_FOUND, Reason.PROFILE_INVALID])
@@ -175,6 +179,23 @@ def test_a_profile_that_is_not_as_asked_for_is_told_while_probing_goes_on(proble
     assert causes(world.cycle.status("default/demo")) == ["db"]
     world.cycle.apply(declared, 11.0, knowledge=chain("db"))
     assert "Stalled" not in {one.type for one in world.cycle.status("default/demo").conditions}
+
+
+def test_a_message_tells_the_cause_what_users_notice_and_what_to_look_at():
+    knowledge = chain("db", "app")
+    spec = knowledge.profile.model_dump(by_alias=True, exclude_none=True)
+    spec["components"][0]["nextStep"] = "Look at the disk."
+    knowledge = Knowledge(DiagnosisProfileSpec.model_validate(spec))
+    world = world_of(shop("db", "app", **QUICK), knowledge)
+    well(world, 1, "db", "app")
+    world.see("app", REFUSED, 10)
+    world.see("db", Finding(Reason.TIMEOUT, "no answer within 5 s"), 10.1)
+    status = world.cycle.status("default/demo")
+    told = "db: no answer within 5 s; explained by that: app; users notice: orders; next: Look at the disk."
+    assert status.summary is not None
+    assert status.summary.message == told
+    assert next(one.message for one in status.conditions if one.type == "Healthy") == told
+    assert next(one.message for one in status.conditions if one.type == "AppHealthy") == "connection refused"
 
 
 # Parts

@@ -39,7 +39,7 @@ def test_a_cascade_of_three_has_one_cause():
     answer = ask(PLATFORM, {**ALL_UP, "etcd": down(-10), "core": down(-9), "drivers": down(-8)})
     assert (causes(answer), explained(answer)) == (["etcd"], {"core": ["etcd"], "drivers": ["etcd"]})
     told = {one.name: one.because for one in answer.diagnosis.explained}
-    assert told["core"] == "needs etcd: etcd fails since 13:46:30 UTC (ConnectionRefused)"
+    assert told["core"] == "needs etcd: etcd fails since 13:46:34 UTC (ConnectionRefused)"
     assert told["drivers"].startswith("needs core, which needs etcd: ")
     assert "it explains that these fail: core, drivers" in evidence(answer, "etcd")
     assert not answer.asked
@@ -62,10 +62,18 @@ def test_a_component_that_the_profile_does_not_know_is_its_own_cause():
     assert causes(ask(PLATFORM, {**ALL_UP, "mqtt": down()})) == ["mqtt"]
 
 
+def test_the_cause_is_named_not_what_is_still_being_determined():
+    spec = profile("etcd", "redis", "cache: redis", "core: etcd cache")
+    answer = ask(spec, {"etcd": down(-10), "redis": up(-60), "cache": down(-10), "core": down(-9)})
+    assert (causes(answer), list(unexplained(answer)), explained(answer)) == (["etcd"], ["cache"], {"core": ["etcd"]})
+
+
 def test_what_worked_after_something_had_failed_is_not_why():
     answer = ask(PLATFORM, {**ALL_UP, "core": down(-60), "etcd": down(-10, last_good=-20)})
     assert causes(answer) == ["etcd", "core"]
     assert "failed only later: etcd" in evidence(answer, "core")
+    # asked for at once, it began when the first failing attempt had just ended
+    assert causes(ask(PLATFORM, {**ALL_UP, "core": down(-60), "etcd": down(-10, last_good=-60)})) == ["etcd", "core"]
 
 
 def test_who_was_probed_first_does_not_matter():
@@ -149,6 +157,15 @@ class TestRecovery:
         )
         assert answer.again_at is None
 
+    def test_an_outage_long_before_has_nothing_to_do_with_it(self):
+        answer = ask(PLATFORM, {**BACK, "etcd": up(outage=over(-900, -800))})
+        assert [one.message for one in answer.diagnosis.root_causes] == ["connection refused"]
+
+    def test_nor_has_any_with_a_reason_of_its_own(self):
+        spec = profile("etcd", "core: etcd", fields={"core": {"ownReasons": ["Timeout"]}})
+        answer = ask(spec, {**BACK, "core": down(-58, Reason.TIMEOUT, "no answer")}, at=500.0)
+        assert answer.diagnosis.root_causes[0].message == "no answer"
+
     def test_the_grace_is_the_profiles(self):
         spec = profile("etcd", "core: etcd", fields={"core": {"recoveryGrace": "0s"}})
         assert causes(ask(spec, BACK)) == ["core"]
@@ -170,6 +187,7 @@ class TestRecovery:
         for at in (0.0, 500.0):
             answer = ask(PLATFORM, seen, at=at)
             assert (causes(answer), explained(answer)) == (["redis"], {"core": ["redis"]})
+            assert answer.again_at is None
 
     def test_the_same_falls_again(self):
         seen = {**BACK, "etcd": down(-5, last_good=-6, outage=over(-60, -20))}
@@ -188,11 +206,11 @@ class TestRecovery:
         assert causes(ask(PLATFORM, {**BACK, "etcd": up_again})) == ["etcd"]
 
 
-def flapping(onset: float, last_good: float) -> Seen:
-    return replace(down(onset, Reason.FLAPPING, last_good=last_good), since=NOW - 300)
+def flapping(onset: float, last_good: float, since: float = -300) -> Seen:
+    return replace(down(onset, Reason.FLAPPING, last_good=last_good), since=NOW + since)
 
 
-@pytest.mark.parametrize("etcd", [flapping(-300, -2), flapping(-5, -7)])
+@pytest.mark.parametrize("etcd", [flapping(-300, -2), flapping(-5, -7), flapping(-200, -2, -200)])
 @pytest.mark.parametrize("core", [flapping(-300, -1), flapping(-4, -6), down(-4)])
 def test_what_depends_on_one_that_flaps_is_explained(etcd: Seen, core: Seen):
     answer = ask(PLATFORM, {**ALL_UP, "etcd": etcd, "core": core})

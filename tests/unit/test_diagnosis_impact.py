@@ -66,6 +66,7 @@ def test_a_symptom_that_fails_is_told_as_measured():
 def test_what_was_measured_to_work_contradicts_the_profile():
     found = ask(PLATFORM, {**ALL_UP, "search": down(-10)}, {"lists": up(-5)})
     assert impact(found)["listing"] == ("Works", "measured by symptom/lists: fine")
+    assert found.asked == frozenset()
     assert [one.name for one in found.diagnosis.mismatches] == ["listing"]
     assert "listing fails when search is down, but symptom/lists works" in found.diagnosis.mismatches[0].message
 
@@ -118,9 +119,9 @@ def test_in_words():
     found = ask(PLATFORM, {**ALL_UP, "etcd": down(-10, Reason.QUORUM_LOST, "no leader"), "core": down(-9)})
     assert told(found.diagnosis) == [
         "Cause: etcd (QuorumLost) since 1970-01-12T13:46:34Z: no leader",
-        "  etcd fails since 13:46:30 UTC (QuorumLost)",
+        "  etcd fails since 13:46:34 UTC (QuorumLost)",
         "  it explains that these fail: core",
-        "Explained: core, by etcd: needs etcd: etcd fails since 13:46:30 UTC (QuorumLost)",
+        "Explained: core, by etcd: needs etcd: etcd fails since 13:46:34 UTC (QuorumLost)",
         "Users notice, fails: execute: etcd: run needs it.",
         "Users notice, degraded: status updates: core: status needs it.",
         "Still works: logging in, listing",

@@ -238,7 +238,8 @@ def platforms(draw: st.DrawFn) -> Platform:
     for name, direct in needs.items():
         below[name] = set(direct).union(*(below[one] for one in direct))
     spec = profile(*(f"{name}: {' '.join(direct)}" for name, direct in needs.items()))
-    delays = {name: draw(st.tuples(*(st.integers(0, 30) for _ in range(3)))) for name in NAMES}
+    seconds = st.integers(0, 30)
+    delays = {name: draw(st.tuples(seconds, st.integers(1, 30), seconds)) for name in NAMES}
     return Platform(below, spec, draw(st.frozensets(st.sampled_from(NAMES))), delays)
 
 

@@ -210,6 +210,12 @@ def test_a_text_puts_its_suspect_first_and_clears_others():
     assert suspected(ask(SIGNED, {}, {"login": down()})) == ["db", "lb", "api"]
 
 
+def test_a_text_clears_what_could_not_be_told():
+    clearing = [{"name": "x", "pattern": "raised", "clears": ["db", "api"], "because": "It is the code."}]
+    spec = profile("db", "api: db", signatures=clearing)
+    assert suspected(ask(spec, {"db": unknown(), "api": down(message="raised")})) == ["api"]
+
+
 def test_a_text_is_evidence_never_a_cause():
     answer = ask(SIGNED, {"db": down(), "api": down(-9, message="Unknown KEY")})
     assert causes(answer) == ["db"]

@@ -9,7 +9,6 @@ import pytest
 from backendhealth.core.spec.backendhealth import Probe
 from backendhealth.core.spec.hosts import hosts_of
 
-
 DRIVERS = {"url": "http://api:3000", "apiKeySecretRef": {"name": "key", "key": "key"}}
 
 

@@ -10,18 +10,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backendhealth.cli.documents import read_all
-from backendhealth.core.crd import crd
-from backendhealth.core.spec.backendhealth import MEMBERS
-from backendhealth.core.validate import LINT_ONLY, validate
+from backendhealth.core.crd import crd, profile_crd
+from backendhealth.core.spec.backendhealth import KIND, MEMBERS
+from backendhealth.core.spec.profile import PROFILE_KIND
+from backendhealth.core.validate import LINT_ONLY, validate, validate_profile
 from hack.generate import ROOT
 from tests.unit.apiserver import ApiServer, all_rules
 
 Loc = tuple[str | int, ...]
 
-SERVER = ApiServer(crd())
+SERVERS = {KIND: ApiServer(crd()), PROFILE_KIND: ApiServer(profile_crd())}
+VALIDATE = {KIND: validate, PROFILE_KIND: validate_profile}
 GOOD: list[Any] = [
     document.raw
-    for document in read_all([str(ROOT / "tests" / "good" / name) for name in ("every-field.yaml", "placeos.yaml")])[0]
+    for document in read_all(
+        [str(ROOT / "tests" / "good" / name) for name in ("every-field.yaml", "placeos.yaml", "profile.yaml")]
+    )[0]
 ]
 ABOUT_ITEMS = {rule.id for rule in all_rules() if rule.where}
 
@@ -31,7 +35,10 @@ def _names(schema: dict[str, Any]) -> set[str]:
     return set(schema.get("properties", {})) | {name for part in below for name in _names(part)}
 
 
-FIELDS = sorted(_names(SERVER.schema["properties"]["spec"]) | {"intervall", "failure_threshold", "x-other", ""})
+FIELDS = sorted(
+    set[str]().union(*(_names(server.schema["properties"]["spec"]) for server in SERVERS.values()))
+    | {"intervall", "failure_threshold", "x-other", ""}
+)
 VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 3, 65535, 65536, 2147483648, 1 << 62, 2.5, float("nan")),
     *(
@@ -119,6 +126,10 @@ VALUES: tuple[Any, ...] = (
         ["http://a", "https://a"],
         ["http://e"] * 17,
         [{"name": f"n{n}", "tcp": {"host": "h", "port": 1}} for n in range(101)],
+        [{"name": "shop", "title": "t", "dependsOn": ["shop"]}, {"name": "b", "title": "t", "dependsOn": ["shop"]}],
+        [{"name": "s", "pattern": "x", "because": "x", "implicates": ["shop"], "clears": ["shop", "database"]}],
+        [{"feature": "search", "effect": "Works", "because": "x"}, {"feature": "x", "effect": "Works", "because": "x"}],
+        *(["shop"], ["database", "shop"], "shop", "search", "search-0"),
     ),
 )
 
@@ -170,7 +181,7 @@ def mutated(draw: st.DrawFn) -> Any:
 def by_lint(raw: Any, by_schema: set[tuple[str, str]]) -> set[tuple[str, str]]:
     """What lint refuses, with problems of single items lifted to their list, where the schema has them."""
     found = set()
-    for problem in validate(raw)[1]:
+    for problem in VALIDATE[raw["kind"]](raw)[1]:
         lists = [path for path, rule in by_schema if rule == problem.rule and problem.path.startswith(path)]
         found.add((lists[0] if problem.rule in ABOUT_ITEMS and lists else problem.path, problem.rule))
     return {(path, rule) for path, rule in found if rule not in LINT_ONLY}
@@ -180,7 +191,7 @@ def by_lint(raw: Any, by_schema: set[tuple[str, str]]) -> set[tuple[str, str]]:
 @given(mutated())
 def test_lint_and_schema_agree(raw: Any) -> None:
     before = copy.deepcopy(raw)
-    by_schema = SERVER.refusals(raw)
+    by_schema = SERVERS[raw["kind"]].refusals(raw)
     assert by_lint(raw, by_schema) == by_schema
     assert repr(raw) == repr(before)  # nobody changes what it is given
 
@@ -189,6 +200,7 @@ def test_lint_and_schema_agree(raw: Any) -> None:
     "raw", [None, [], "", 5, {}, {"spec": None}, {"spec": []}, {"metadata": 5}, {1: 2}, {"kind": {}, "apiVersion": []}]
 )
 def test_anything_at_all_is_answered(raw: Any) -> None:
-    resource, problems = validate(raw)
-    assert resource is None
-    assert problems
+    for judge in (validate, validate_profile):
+        resource, problems = judge(raw)
+        assert resource is None
+        assert problems

@@ -51,7 +51,7 @@ def full(message: str = "m" * 1024, name: str = NAME) -> dict[str, Any]:
         "probes": [
             {"name": f"{n:03}{name[3:]}", "component": name, "verdict": "Unhealthy", "since": TIME, **told}
             | {"subjects": [{"subject": f"{m:03}{name[3:]}", "verdict": "Unhealthy", **told} for m in range(64)]}
-            | {"parts": [{"name": f"{m:03}{name[3:]}", "verdict": "Unhealthy", "since": TIME, **told} for m in range(32)]}
+            | {"parts": [{"name": f"{m:03}{name[3:]}", "verdict": "Unknown", "since": TIME, **told} for m in range(32)]}
             for n in range(100)
         ],
         "diagnosis": {

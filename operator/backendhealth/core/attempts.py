@@ -10,6 +10,7 @@ from backendhealth.core.probestate import ProbeState
 from backendhealth.core.verdict import Verdict
 
 _WORKS = (Verdict.HEALTHY, Verdict.DEGRADED)
+_MAX_EARLIER = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class Attempts:
     down: bool = False
     """Whether the row of failures was long enough to decide."""
     outage: Outage | None = None
+    earlier: tuple[Outage, ...] = ()
+    """Outages before `outage`, newest first."""
 
     def made(self, found: Verdict, started: float, at: float, after: ProbeState) -> Attempts:
         """With one more attempt, which began at `started` and ended `at`, and after which `after` is believed."""
@@ -49,8 +52,11 @@ def _worked(made: Attempts, started: float, believed: Verdict) -> Attempts:
     if believed is Verdict.UNHEALTHY:
         return replace(made, again=started if made.again is None else made.again)
     ended = started if made.again is None else made.again
-    outage = Outage(made.onset, ended, made.last_good) if made.down else made.outage
-    return replace(made, onset=None, again=None, down=False, last_good=started, outage=outage)
+    back = replace(made, onset=None, again=None, down=False, last_good=started)
+    if not made.down:
+        return back
+    earlier = (made.outage, *made.earlier)[:_MAX_EARLIER] if made.outage else ()
+    return replace(back, outage=Outage(made.onset, ended, made.last_good), earlier=earlier)
 
 
 NONE = Attempts()
@@ -63,11 +69,16 @@ def together(members: Iterable[Attempts]) -> Attempts:
         return listed[0]
     failing = [one for one in listed if one.onset is not None]
     first = min(failing, key=lambda one: one.onset or 0.0, default=None)
-    outages = [one.outage for one in listed if one.outage]
+    outages = sorted(
+        (outage for one in listed for outage in (one.outage, *one.earlier) if outage),
+        key=lambda outage: outage.ended,
+        reverse=True,
+    )
     return Attempts(
         onset=first.onset if first else None,
         last_good=first.last_good if first else min((one.last_good for one in listed), default=NEVER),
         settled=min((one.settled for one in listed), default=NEVER),
         newest=min((one.newest for one in listed), default=NEVER),
-        outage=max(outages, key=lambda one: one.ended, default=None),
+        outage=outages[0] if outages else None,
+        earlier=tuple(outages[1 : _MAX_EARLIER + 1]),
     )

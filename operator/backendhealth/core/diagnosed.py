@@ -16,7 +16,10 @@ _FOREVER = float("inf")
 
 
 def diagnosed(state: ResourceState, attempts: Mapping[str, Attempts], now: float, *, once: bool) -> ResourceState:
-    """The belief with the diagnosis that follows from it. `once`: no further attempt is coming, so nothing is waited for."""
+    """The belief with the diagnosis that follows from it.
+
+    `once`: no further attempt is coming, so nothing is waited for.
+    """
     evidence = evidence_of(state, attempts, once=once)
     answer = diagnose(state.knowledge.profile, evidence, now)
     return state if answer == state.answer else replace(state, answer=answer)
@@ -24,7 +27,7 @@ def diagnosed(state: ResourceState, attempts: Mapping[str, Attempts], now: float
 
 def evidence_of(state: ResourceState, attempts: Mapping[str, Attempts], *, once: bool) -> Evidence:
     """What is believed of each component and symptom, and since when."""
-    made = _made(state, attempts, once=once)
+    made = _made(attempts, once=once)
     components = {}
     for name, keys in component_members(state.resource).items():
         one = state.components[name]
@@ -38,9 +41,7 @@ def evidence_of(state: ResourceState, attempts: Mapping[str, Attempts], *, once:
     return Evidence(components, symptoms)
 
 
-def _made(
-    state: ResourceState, attempts: Mapping[str, Attempts], *, once: bool
-) -> Callable[[Sequence[str]], Attempts]:
+def _made(attempts: Mapping[str, Attempts], *, once: bool) -> Callable[[Sequence[str]], Attempts]:
     def made(keys: Sequence[str]) -> Attempts:
         found = together(attempts.get(key, NONE) for key in keys)
         return replace(found, settled=_FOREVER) if once else found
@@ -59,5 +60,6 @@ def _seen(verdict: Verdict, finding: Finding, since: float, made: Attempts) -> S
         last_good=made.last_good,
         settled=made.settled,
         outage=made.outage,
+        earlier=made.earlier,
         subjects=finding.subjects,
     )

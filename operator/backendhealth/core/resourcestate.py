@@ -114,7 +114,8 @@ def shown_since(state: ProbeState) -> float:
 def initial_state(resource: BackendHealth, probes: Mapping[str, ProbeState], now: float) -> ResourceState:
     """The belief before any attempt."""
     components = {
-        name: ComponentState(*_combine(members, probes), since=now) for name, members in component_members(resource).items()
+        name: ComponentState(*_combine(members, probes), since=now)
+        for name, members in component_members(resource).items()
     }
     return ResourceState(resource, probes, components, now)
 

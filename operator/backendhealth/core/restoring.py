@@ -80,7 +80,6 @@ def restored_state(
 
 def restored_attempts(state: ResourceState, now: float) -> dict[str, Attempts]:
     """What attempts there must have been for `state` to be believed: it was decided, and nothing is waited for."""
-    outages = _outages(state)
     made = {}
     for probe in state.resource.spec.probes:
         timing = timing_of(state.resource.spec, probe)
@@ -95,23 +94,23 @@ def restored_attempts(state: ResourceState, now: float) -> dict[str, Attempts]:
                 last_good=believed.since - deciding if failed else now,
                 settled=now,
                 newest=now,
-                outage=outages.get(probe.component_name),
+                down=failed,
+                outage=_outage(state, probe.component_name, deciding),
             )
     return made
 
 
-def _outages(state: ResourceState) -> dict[str, Outage]:
-    """The last outage of each component that is over, as far as the history goes."""
-    found: dict[str, Outage] = {}
-    ended: dict[str, float] = {}
+def _outage(state: ResourceState, component: str, deciding: float) -> Outage | None:
+    """The component's last outage that is over, as far as the history goes; it took `deciding` seconds to decide."""
+    ended = None
     for change in state.history:  # newest first
-        if change.component in found:
+        if change.component != component:
             continue
         if change.verdict is not Verdict.UNHEALTHY:
-            ended[change.component] = change.at
-        elif change.component in ended:
-            found[change.component] = Outage(change.at, ended[change.component])
-    return found
+            ended = change.at
+        elif ended is not None:
+            return Outage(change.at, ended, change.at - deciding)
+    return None
 
 
 def _rows(status: BackendHealthStatus) -> dict[str, ProbeStatus | PartStatus]:

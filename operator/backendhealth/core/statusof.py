@@ -18,6 +18,7 @@ from backendhealth.core.spec.status import (
     BackendHealthStatus,
     Condition,
     ConditionStatus,
+    Diagnosis,
     Incident,
     PartStatus,
     ProbeStatus,
@@ -97,7 +98,7 @@ def _summary(state: ResourceState) -> Summary:
         reason=_listed(list(dict.fromkeys(reasons))),
         impact=impact_text(diagnosis),
         since=timestamp(state.since),
-        message=_told(leading),
+        message=_in_one_line(state, leading),
     )
 
 
@@ -108,6 +109,22 @@ def _leading(state: ResourceState) -> list[tuple[str, Finding]]:
     components = [(name, one.finding) for name, one in state.components.items() if one.verdict is verdict]
     symptoms = [(name, shown(one)[1]) for name, one in state.symptoms.items() if shown(one)[0] is verdict]
     return [*sorted(components, key=lambda one: one[0] not in causes), *symptoms]
+
+
+def _in_one_line(state: ResourceState, leading: Sequence[tuple[str, Finding]]) -> str:
+    """What is wrong, what users notice and what to look at, for who sees nothing but a condition's message."""
+    diagnosis = state.answer.diagnosis
+    explained = [one.name for one in diagnosis.explained]
+    shown_first = [one for one in leading if one[0] not in explained and f"symptom/{one[0]}" not in explained]
+    parts = [_told(shown_first or leading)]
+    parts += [f"explained by that: {_listed(explained, 5)}"] if explained and shown_first else []
+    parts += [f"users notice: {impact_text(diagnosis)}"] if impact_text(diagnosis) else []
+    parts += [f"next: {step}" for step in _next_steps(diagnosis)[:1]]
+    return clip("; ".join(parts))
+
+
+def _next_steps(diagnosis: Diagnosis) -> list[str]:
+    return [step for step in (*(one.next_step for one in diagnosis.root_causes), diagnosis.next_question) if step]
 
 
 def _listed(words: Sequence[str], most: int = 3) -> str:
@@ -122,7 +139,7 @@ def _conditions(state: ResourceState, previous: Sequence[Condition], now: float)
     condition = Conditions(previous, state.resource.metadata.generation, now)
     verdict = state.verdict
     leading = _leading(state)
-    message = "all components are healthy" if verdict is Verdict.HEALTHY else _told(leading)
+    message = "all components are healthy" if verdict is Verdict.HEALTHY else _in_one_line(state, leading)
     accepted = f"{len(state.probes)} probes are accepted"
     about = notice(state.resource.metadata.annotations)
     doing = Reason.SUSPENDED if state.suspended else "Probing"

@@ -130,7 +130,9 @@ _TEXTS = ("message", "because", "nextStep", "evidence")
 
 def _short_texts(value: Json, limit: int) -> Json:
     """A diagnosis whose texts are cut; names stay, because entries are told apart by them."""
-    entries = {name: [_short_entry(one, limit) for one in found] for name, found in value.items() if type(found) is list}
+    entries = {
+        name: [_short_entry(one, limit) for one in found] for name, found in value.items() if type(found) is list
+    }
     question = {"nextQuestion": _short(value["nextQuestion"], limit)} if "nextQuestion" in value else {}
     return {**value, **entries, **question}
 

@@ -61,9 +61,7 @@ class _Held:
         return [
             name
             for name, speaker in self.speakers.items()
-            if name != probe
-            and not wanted.isdisjoint(speaker.names)
-            and self.attempts.get(name, NONE).newest < failing
+            if name != probe and not wanted.isdisjoint(speaker.names) and self.attempts.get(name, NONE).newest < failing
         ]
 
 

@@ -74,7 +74,7 @@ def failure(world: World, name: str) -> str:
     seen = world.seen[name]
     if seen.verdict is not Verdict.UNHEALTHY:
         return f"{name} was down"
-    return f"{name} fails since {clock(fell(seen))} ({seen.reason})"
+    return f"{name} fails since {clock(seen.since)} ({seen.reason})"
 
 
 def tops(links: dict[str, _Link], causes: set[str], link: _Link) -> list[str]:

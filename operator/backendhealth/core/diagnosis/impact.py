@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from backendhealth.core.diagnosis.telling import UNTOUCHED
 from backendhealth.core.diagnosis.times import fell, worked
 from backendhealth.core.diagnosis.world import Answered, World
 from backendhealth.core.observation import clip
@@ -19,7 +20,7 @@ _RANK: dict[Effect, int] = {"Works": 0, "Degraded": 1, "Fails": 2}
 class _Predicted:
     effect: Effect = "Works"
     component: str = ""
-    because: str = "nothing that fails is known to touch it"
+    because: str = UNTOUCHED
     start: float = float("-inf")
     """When the component had failed, in seconds since the epoch."""
 

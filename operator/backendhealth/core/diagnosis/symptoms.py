@@ -73,9 +73,7 @@ def _suspects(
     """The likeliest first: what its own error texts speak against, then what the profile says."""
     own = [match for match in matched if match.source == one.name]
     named = dict.fromkeys(name for match in own for name in match.signature.implicates)
-    cleared = {name for match in matched for name in match.signature.clears}
     for name in dict.fromkeys((*named, *symptom.implicates)):
         where = stands.get(name) or standing(world, name, fell(one.seen))
-        if where in (Standing.CLEARED, Standing.FAILS) or name in cleared:
-            continue
-        yield name, f"{one.name} fails, and {told(world, name, where)}"
+        if where not in (Standing.CLEARED, Standing.FAILS):
+            yield name, f"{one.name} fails, and {told(world, name, where)}"

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 from backendhealth.core.observation import clip
 from backendhealth.core.spec.profile import Effect
-from backendhealth.core.spec.status import Diagnosis, RootCause
+from backendhealth.core.spec.status import Diagnosis, Impact, RootCause
 
 DETERMINED = "being determined"
 """How what is said begins of something whose cause is not known because it is waited for."""
+UNTOUCHED = "nothing that fails is known to touch it"
+"""Why a feature is believed to work that nobody has measured."""
 _MAX_CAUSES = 3
 _MAX_FEATURES = 5
 _MAX_LENGTH = 253
@@ -41,7 +43,7 @@ def told(diagnosis: Diagnosis) -> list[str]:
     lines += [f"Suspected: {one.component}: {one.because}" for one in diagnosis.suspects]
     for effect, words in (("Fails", "Users notice, fails: {}"), ("Degraded", "Users notice, degraded: {}")):
         lines += [f"{words.format(one.feature)}: {one.because}" for one in diagnosis.impact if one.effect == effect]
-    works = _features(diagnosis, "Works")
+    works = [one.feature for one in diagnosis.impact if one.effect == "Works" and not _guessed(diagnosis, one)]
     if works:
         lines.append(f"Still works: {', '.join(works)}")
     lines += [f"Does not fit: {one.message}" for one in diagnosis.mismatches]
@@ -54,6 +56,11 @@ def told(diagnosis: Diagnosis) -> list[str]:
 def _cause(cause: RootCause) -> list[str]:
     lines = [f"Cause: {cause.component} ({cause.reason}) since {cause.since}: {cause.message}"]
     return lines + [f"  {sentence}" for sentence in cause.evidence]
+
+
+def _guessed(diagnosis: Diagnosis, one: Impact) -> bool:
+    """Whether it may well fail, by a cause that is not known."""
+    return bool(diagnosis.unexplained) and one.because == UNTOUCHED
 
 
 def _features(diagnosis: Diagnosis, effect: Effect) -> list[str]:

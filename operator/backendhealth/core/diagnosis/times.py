@@ -79,7 +79,7 @@ def cover(seen: Seen, others: Iterable[tuple[str, Seen, float]], now: float) -> 
     spans = ((name, outage, outage.ended + grace) for name, other, grace in others for outage in _outages(other))
     taken: list[tuple[str, Outage, float]] = []
     for name, outage, end in sorted(spans, key=lambda span: span[1].last_good):
-        if outage.last_good > horizon:
+        if outage.last_good >= horizon:  # an attempt that began when the other's had ended
             break
         if end >= min(start, now):
             horizon = max(horizon, end)

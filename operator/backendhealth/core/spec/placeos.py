@@ -164,7 +164,7 @@ class PlaceosProbe(PlaceosApi):
             id="known-service",
             message=f"services known here: {', '.join(SERVICES)}",
             cel=f"!has(self.services) || self.services.all(k, k in {list(SERVICES)})",
-            fields=(),
+            fields=("services",),
             holds=lambda raw: not _bad_services(raw),
             field="services",
             where=_bad_services,

@@ -153,7 +153,7 @@ SIGNATURE_RULES = (
     Rule(
         id="contradicting-signature",
         message="the same text can't both speak against this component (implicates) and for it: remove one",
-        cel="!has(self.implicates) || !has(self.clears) || self.clears.all(p, !(p in self.implicates))",
+        cel="!has(self.implicates) || !has(self.clears) || self.clears.all(c, !(c in self.implicates))",
         fields=("implicates", "clears"),
         holds=lambda raw: not _contradicting(raw),
         field="clears",
