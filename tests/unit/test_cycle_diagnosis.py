@@ -26,7 +26,7 @@ PLACEOS = {
 WELL = Finding(
     Reason.PROBE_SUCCEEDED,
     "it answers",
-    parts={part: GOOD for part in ("symptom/reach", "symptom/login", "symptom/systems", "symptom/triggers")}
+    parts=dict.fromkeys(("symptom/reach", "symptom/login", "symptom/systems", "symptom/triggers"), GOOD)
     | {"component/triggers": GOOD},
 )
 
