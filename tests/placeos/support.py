@@ -74,13 +74,18 @@ class World:
 
     def works(self) -> bool:
         """Whether all works that a user does."""
-        reads = ("/systems", "/modules?control_system_id=sys-probe", "/systems/sys-probe/functions/Probe_1")
+        return self._broken() == []
+
+    def _broken(self) -> list[str]:
+        """What does not work, with its answer."""
+        reads = ("/", "/systems", "/modules?control_system_id=sys-probe", "/systems/sys-probe/functions/Probe_1")
+        found = [("GET", BASE + path) for path in reads]
+        found += [("POST", PING), ("POST", f"{BASE}/systems/sys-other/Display_1/ping")]
         try:
-            answers = [self.call("GET", BASE + path)[0] for path in reads]
-            modules = [self.call("POST", path, [])[0] for path in (PING, PING.replace("probe/Probe", "other/Display"))]
-            return answers + modules + [self.call("GET", f"{BASE}/")[0]] == [200] * 6
-        except OSError:
-            return False
+            answers = [(method, path, *self.call(method, path)) for method, path in found]
+        except OSError as error:
+            return [repr(error)]
+        return [f"{method} {path}: {status} {body}" for method, path, status, body in answers if status != 200]
 
     def logged(self, service: str, text: str, timeout: float = 10) -> None:
         """Wait until the service has written `text`."""
@@ -98,7 +103,10 @@ class World:
             process.start(wait=False)
         for process in gone:
             process.wait_ready()
-        wait_until(self.works, 20, "the platform works again")
+        try:
+            wait_until(self.works, 20, "the platform works again")
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}: {self._broken()}") from None
 
 
 class Worlds:

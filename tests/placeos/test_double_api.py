@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.placeos.support import BASE, PING, World
+from tests.placeos.support import BASE, PING, World, Worlds
 
 
 def test_health_of_every_service(world: World) -> None:
@@ -39,6 +39,13 @@ def test_reading(world: World) -> None:
     assert functions["ping"] == {"arity": 0, "params": {}, "order": []}
     status, drivers = world.call("GET", f"{BASE}/drivers")
     assert (status, [one["id"] for one in drivers]) == (200, ["driver-display", "driver-probe"])
+
+
+def test_listing_by_postgres(worlds: Worlds) -> None:
+    world = worlds.get("newest")
+    for path, expected in {"": ["sys-other", "sys-probe"], "?q=probe": ["sys-probe"], "?q=nothing": []}.items():
+        status, systems = world.call("GET", f"{BASE}/systems{path}")
+        assert (status, [one["id"] for one in systems]) == (200, expected)
 
 
 def test_login_by_password(world: World) -> None:

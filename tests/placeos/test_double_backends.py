@@ -38,7 +38,7 @@ def _expected(kind: str, backend: str) -> dict[str, int]:
 _CASES = [
     (kind, backend)
     for kind in KINDS
-    for backend in ("etcd", "redis", "elasticsearch", "database")
+    for backend in ("etcd", "redis", "database")
     if backend != "etcd" or kind in ("rethinkdb", "postgres-etcd")
 ]
 
@@ -55,6 +55,18 @@ def test_killed(worlds: Worlds, kind: str, backend: str) -> None:
             world.logged("api", f"connection check to {name if backend == 'database' else backend} failed")
     finally:
         world.heal()
+
+
+def test_elasticsearch_killed(worlds: Worlds) -> None:
+    """Only listing needs it, and not where PostgreSQL lists."""
+    found = {kind: worlds.get(kind) for kind in KINDS}
+    try:
+        worlds.elasticsearch().kill()
+        for kind, world in found.items():
+            assert _answers(world) == _expected(kind, "elasticsearch"), kind
+    finally:
+        for world in found.values():
+            world.heal()
 
 
 def test_errors_are_hidden_in_production(platform: World) -> None:
@@ -77,11 +89,11 @@ def test_database_down_reads_as_a_wrong_key(world: World) -> None:
     assert world.platform.ask("api", "GET", "/auth/authority?health=true")[0] == 500
 
 
-def test_database_back_is_noticed_at_once(world: World) -> None:
+def test_database_back_is_noticed_at_once(platform: World) -> None:
     """A connection that died meanwhile costs no request."""
-    world.database.kill()
-    world.database.start()
-    assert world.call("GET", f"{BASE}/modules?control_system_id=sys-probe")[0] == 200
+    platform.database.kill()
+    platform.database.start()
+    assert platform.call("GET", f"{BASE}/modules?control_system_id=sys-probe")[0] == 200
 
 
 @pytest.mark.parametrize("backend", ["etcd", "redis", "elasticsearch", "database"])

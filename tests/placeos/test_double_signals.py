@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import os
+import signal
+
 import pytest
 
 from tests.placeos.support import World, Worlds
@@ -12,12 +16,16 @@ _DEFAULT = "default log level changed to {}"
 _REST = "action-controller.*, place_os.* log level changed to {}"
 
 
+def _written(world: World, service: str, text: str, count: int) -> bool:
+    return world.platform.log(service).count(text) == count
+
+
 def _toggle(world: World, service: str, level: str, count: int) -> None:
     """Send the signal; its lines come, in this number so far."""
     world.platform.usr1(service)
     for line in (_DEFAULT, _REST):
         text = line.format(level)
-        wait_until(lambda text=text: world.platform.log(service).count(text) == count, 10, text)
+        wait_until(functools.partial(_written, world, service, text, count), 10, text)
 
 
 @pytest.mark.parametrize("service", ["api", "core-0", "triggers", "staff", "search-ingest"])
@@ -45,9 +53,6 @@ def test_outside_production_toggling_off_restores_debug(worlds: Worlds) -> None:
 
 
 def test_drivers_trap_it(platform: World) -> None:
-    import os
-    import signal
-
     for pid in _driver_pids(platform):
         os.kill(pid, signal.SIGUSR1)
     for key in ("drivers_probe_1a2b3c", "drivers_display_4d5e6f"):

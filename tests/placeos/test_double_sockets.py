@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
@@ -107,7 +106,7 @@ async def test_etcd_down_refuses_new_sockets(worlds: Worlds, kind: str) -> None:
             await client.notified("went on")
             assert "Connection refused" in (await client.ask("exec", "ping"))["msg"]
         finally:
-            await asyncio.to_thread(world.heal)
+            world.heal()  # here, not in a thread: servers end with the thread that started them
 
 
 async def test_redis_down_stops_updates_until_it_is_back(platform: World) -> None:
@@ -115,8 +114,8 @@ async def test_redis_down_stops_updates_until_it_is_back(platform: World) -> Non
         await client.ask("bind", "power")
         platform.redis.kill()
         assert "Connection refused" in (await client.ask("bind", "other"))["msg"]
-        await asyncio.to_thread(platform.logged, "api", "redis subscription failed")
-        await asyncio.to_thread(platform.heal)
+        platform.logged("api", "redis subscription failed")
+        platform.heal()
         await client.ask("exec", "set_status", "power", "back")
         await client.notified("back")
 
@@ -127,7 +126,7 @@ async def test_some_builds_lose_their_subscription(worlds: Worlds) -> None:
             wait_until(lambda: world.redis.execute("EXISTS", "interface/mod-probe") == 1, 10, "loaded")
             await client.ask("bind", "power")
             world.redis.kill()
-            await asyncio.to_thread(world.logged, "api", "redis subscription failed")
+            world.logged("api", "redis subscription failed")
             world.redis.start()
             wait_until(lambda: world.redis.execute("EXISTS", "interface/mod-probe") == 1, 10, "metadata back")
             assert world.redis.execute("PUBSUB", "NUMPAT") == 0

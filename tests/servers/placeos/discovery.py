@@ -105,8 +105,10 @@ class Etcd:
         if self._lease is None:
             return False
         answer = await self._call("lease/keepalive", {"ID": self._lease})
-        await self._lead(node)
-        return int(answer["result"].get("TTL", 0)) > 0 and node in await self.nodes()
+        if int(answer["result"].get("TTL", 0)) <= 0 or node not in await self.nodes():
+            return False
+        await self._lead(node)  # with a lease that expired this would be an error
+        return True
 
     async def leave(self, node: str) -> None:
         if self._lease is not None:

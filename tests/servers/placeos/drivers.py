@@ -63,9 +63,9 @@ class DriverProcess:
     async def stop(self) -> None:
         """End it for good."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            while not self._task.done():
+                self._task.cancel()
+                await asyncio.wait([self._task], timeout=0.5)
         self.terminate()
 
     def terminate(self) -> None:

@@ -24,19 +24,20 @@ class Search:
         self._url = (settings.elasticsearch_url or "http://localhost:9200").rstrip("/")
         self._session = session
         self._timeout = settings.backend_timeout
+        self._reindex_timeout = max(30.0, settings.backend_timeout)
 
-    async def _call(self, method: str, path: str, body: str | None = None, *, absent: bool = False) -> Any:
+    async def _call(self, method: str, path: str, body: str | None = None, timeout: float | None = None) -> Any:
         kind = "application/x-ndjson" if path.startswith("/_bulk") else "application/json"
         headers = {"Content-Type": kind}
         try:
             async with (
-                asyncio.timeout(self._timeout),
+                asyncio.timeout(timeout or self._timeout),
                 self._session.request(method, self._url + path, data=body, headers=headers) as got,
             ):
                 answer = await got.json(content_type=None)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise BackendError(self.name, connect_error(self._url.partition("//")[2], error)) from error
-        if got.status >= 300 and not (absent and got.status == 404):
+        if got.status >= 300 and (method, got.status) != ("DELETE", 404):
             raise BackendError(self.name, f"{got.status} {answer}")
         return answer
 
@@ -53,8 +54,8 @@ class Search:
 
     async def reindex(self, index: str, rows: list[Row]) -> None:
         """Make the index anew from the table's rows."""
-        await self._call("DELETE", f"/{index}", absent=True)
-        await self._call("PUT", f"/{index}", json.dumps({"settings": {"number_of_replicas": 0}}))
+        await self._call("DELETE", f"/{index}", timeout=self._reindex_timeout)
+        await self._call("PUT", f"/{index}", json.dumps({"settings": {"number_of_replicas": 0}}), self._reindex_timeout)
         lines = [json.dumps(part) for row in rows for part in ({"index": {"_index": index, "_id": row["id"]}}, row)]
         if lines:
-            await self._call("POST", "/_bulk?refresh=true", "\n".join(lines) + "\n")
+            await self._call("POST", "/_bulk?refresh=true", "\n".join(lines) + "\n", self._reindex_timeout)

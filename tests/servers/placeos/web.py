@@ -119,9 +119,9 @@ async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        while not task.done():  # a driver that swallows a cancellation is cancelled again
+            task.cancel()
+            await asyncio.wait([task], timeout=0.5)
 
 
 def run(settings: Settings, service: Callable[[Settings], contextlib.AbstractAsyncContextManager[None]]) -> None:
