@@ -16,10 +16,13 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "operator"))
 
-from backendhealth.core.crd import PLURAL, SHORT_NAME, crd  # noqa: E402
+from backendhealth import profiles  # noqa: E402
+from backendhealth.cli.pictures import mermaid  # noqa: E402
+from backendhealth.core.crd import PLURAL, PROFILE_PLURAL, PROFILE_SHORT_NAME, SHORT_NAME, crd, profile_crd  # noqa: E402
 from backendhealth.core.durations import DURATION_PATTERN  # noqa: E402
 from backendhealth.core.reasons import Reason  # noqa: E402
 from backendhealth.core.spec.backendhealth import GROUP, KIND, VERSION, BackendHealthSpec  # noqa: E402
+from backendhealth.core.spec.profile import PROFILE_KIND, DiagnosisProfile, DiagnosisProfileSpec  # noqa: E402
 from backendhealth.core.spec.status import BackendHealthStatus  # noqa: E402
 from backendhealth.core.structural import Schema, structural_schema  # noqa: E402
 from backendhealth.core.verdict import Verdict  # noqa: E402
@@ -51,8 +54,18 @@ def outputs() -> dict[str, str]:
     """Content by path, relative to the root."""
     return {
         f"crds/{GROUP}_{PLURAL}.yaml": f"# {_MADE}\n" + dumped(crd()),
+        f"crds/{GROUP}_{PROFILE_PLURAL}.yaml": f"# {_MADE}\n" + dumped(profile_crd()),
         "docs/reference/reasons.md": reasons_page(),
-        "docs/reference/backendhealth.md": resource_page(),
+        "docs/reference/backendhealth.md": resource_page(
+            KIND,
+            SHORT_NAME,
+            ("spec", structural_schema(BackendHealthSpec)),
+            ("status", structural_schema(BackendHealthStatus)),
+        ),
+        "docs/reference/diagnosisprofile.md": resource_page(
+            PROFILE_KIND, PROFILE_SHORT_NAME, ("spec", structural_schema(DiagnosisProfileSpec))
+        ),
+        "docs/reference/profiles.md": profiles_page(),
         "docs/reference/operator.md": settings_page(),
         "docs/reference/metrics.md": metrics_page(),
     }
@@ -86,13 +99,12 @@ def reasons_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def resource_page() -> str:
-    """Every field of BackendHealth; objects that are alike, such as `tls`, once."""
-    lines = ["# BackendHealth", "", f"<!-- {_MADE} -->", ""]
-    lines += [f"`apiVersion: {GROUP}/{VERSION}`, `kind: {KIND}`, short name `{SHORT_NAME}`."]
+def resource_page(kind: str, short_name: str, *roots: tuple[str, Schema]) -> str:
+    """Every field of a kind; objects that are alike, such as `tls`, once."""
+    lines = [f"# {kind}", "", f"<!-- {_MADE} -->", ""]
+    lines += [f"`apiVersion: {GROUP}/{VERSION}`, `kind: {kind}`, short name `{short_name}`."]
     lines += ["Durations are text with a unit: `30s`, `500ms`, `1m30s`, `1h`."]
     sections: dict[str, str] = {}
-    roots = (("spec", structural_schema(BackendHealthSpec)), ("status", structural_schema(BackendHealthStatus)))
     objects = [found for name, schema in roots for found in _objects(name, schema)]
     for path, node in objects:
         sections.setdefault(_likeness(node), path)
@@ -100,6 +112,49 @@ def resource_page() -> str:
         if sections[_likeness(node)] == path:
             lines += _section(path, node, sections)
     return "\n".join(lines) + "\n"
+
+
+def profiles_page() -> str:
+    """Every built-in profile: its picture, what fails with what, and its questions."""
+    lines = ["# Built-in profiles", "", f"<!-- {_MADE} -->", ""]
+    lines += [
+        "`profileRef: {builtIn: NAME}` in a BackendHealth chooses one; `backendhealth profiles NAME -o yaml` prints it."
+    ]
+    lines += [
+        "How to write one: [write a profile](../how-to/write-a-profile.md). In the pictures, an arrow goes from a"
+    ]
+    lines += ["from a component to what it depends on, a dotted one from a question to whom a no implicates first."]
+    for name in profiles.names():
+        lines += _profile_section(profiles.built_in(name))
+    return "\n".join(lines) + "\n"
+
+
+def _profile_section(profile: DiagnosisProfile) -> Iterator[str]:
+    spec = profile.spec
+    yield from ("", f"## {profile.metadata.name}", "", f"{spec.title}. {spec.description}")
+    if not spec.components:
+        return
+    yield from ("", "```mermaid", mermaid(profile).rstrip(), "```", "")
+    yield from (
+        "What users notice when a component fails:",
+        "",
+        "| component | feature | effect | because |",
+        "|---|---|---|---|",
+    )
+    for component in spec.components:
+        for effect in component.effects:
+            title = next(feature.title for feature in spec.features if feature.name == effect.feature)
+            yield _row(component.title, title, effect.effect, effect.because)
+    yield from ("", "Triage, in this order:", "", "| question | if not, it may be | then look at |", "|---|---|---|")
+    titles = {component.name: component.title for component in spec.components}
+    for one in spec.symptoms:
+        yield _row(one.question, ", ".join(titles[name] for name in one.implicates), one.next_step or "")
+    yield from ("", "Error texts:", "", "| text | speaks against | speaks for | because |", "|---|---|---|---|")
+    for text in spec.signatures:
+        against, for_ = (", ".join(titles[name] for name in names) for names in (text.implicates, text.clears))
+        yield _row(f"`{text.pattern}`", against, for_, text.because)
+    yield from ("", "What looks like a cause and is not:", "")
+    yield from (f"- {one.because}" for one in spec.confounders)
 
 
 def settings_page() -> str:

@@ -17,17 +17,22 @@ from typing import Any
 
 import pytest
 
+from backendhealth import profiles as shipped
 from backendhealth.cli.documents import Document, FileProblem, read_all
 from backendhealth.cli.load import load
+from backendhealth.core.crd import PROFILE_PLURAL
 from backendhealth.core.durations import DURATION_PATTERN
-from backendhealth.core.spec.backendhealth import KIND
+from backendhealth.core.spec.backendhealth import API_VERSION
+from backendhealth.core.validate import LINT_ONLY
 from backendhealth.core.wording import path_text
 from tests.kube.operator import PATH
 from tests.servers.kubernetes import ControlPlane
 from tests.unit.apiserver import all_rules
-from tests.unit.test_bad_yaml import BAD, EXPECTED, GOOD
+from tests.unit.profilemaking import greatest_profile
+from tests.unit.test_bad_yaml import BAD, EXPECTED, GOOD, KINDS
 
 Refusals = set[tuple[str, str]]
+PROFILES = f"/apis/{API_VERSION}/namespaces/{{}}/{PROFILE_PLURAL}"
 
 ITS_OWN_WORDS = {
     "api-version-missing.yaml": "the API version in the data () does not match",
@@ -40,6 +45,7 @@ ITS_OWN_WORDS = {
     "kind-of-our-group.yaml": 'kind: Invalid value: "Redis": must be BackendHealth',
     "namespace-too-long.yaml": f'namespaces "{64 * "n"}" not found',
     "no-name.yaml": "metadata.name: Required value",
+    "profile-kind-misspelt.yaml": 'kind: Invalid value: "DiagnosisProfil": must be DiagnosisProfile',
     "resource-name-uppercase.yaml": 'metadata.name: Invalid value: "Bad": a lowercase RFC 1123 subdomain',
     "secret-bad-base64.yaml": "illegal base64 data",
     "secret-base64-with-space.yaml": "illegal base64 data",
@@ -51,9 +57,6 @@ ITS_OWN_WORDS = {
     "unknown-field-of-metadata.yaml": 'unknown field "metadata.lables"',
 }
 """Kind, metadata and Secrets: the API server refuses them, too, before any schema and in words of its own."""
-
-NOT_IN_A_SCHEMA = {"regex", "jsonpath"}
-"""Rules that only lint has: a schema can hold neither the syntax of RE2 nor that of JSONPath."""
 
 MENDED = {"everything-at-once.yaml": {("spec", "interval"): "1m", ("spec", "probes", 2, "tcp", "port"): 80}}
 """Rules are not evaluated while a type is wrong: with these values in place, the rest is refused."""
@@ -140,7 +143,8 @@ class Judge:
     def __call__(self, raw: Any, *, strict: bool = True) -> Answer:
         """Its answer to `raw`; unless `strict`, unknown fields are dropped silently, and the rest is judged."""
         placed, namespace = self._placed(raw)
-        path = PATH if raw.get("kind") != "Secret" else "/api/v1/namespaces/{}/secrets"
+        kind = str(raw.get("kind"))
+        path = "/api/v1/namespaces/{}/secrets" if kind == "Secret" else PROFILES if "Profil" in kind else PATH
         query = f"dryRun=All&fieldValidation={'Strict' if strict else 'Ignore'}"
         try:
             self._plane.request("POST", f"{path.format(namespace)}?{query}", placed)
@@ -234,7 +238,7 @@ def test_the_api_server_refuses_what_lint_refuses(name: str, judge: Judge):
     linted = {
         (problem.path, problem.rule)
         for problem in load([str(BAD / name)]).problems
-        if not is_of_the_text(name, problem) and problem.rule not in NOT_IN_A_SCHEMA
+        if not is_of_the_text(name, problem) and problem.rule not in LINT_ONLY
     }
     assert linted
     assert same(told, linted)
@@ -248,10 +252,10 @@ def is_of_the_text(name: str, problem: FileProblem) -> bool:
     )
 
 
-@pytest.mark.parametrize("name", [name for name in EXPECTED if by(name) == {"lint"}])
+@pytest.mark.parametrize("name", [name for name in EXPECTED if by(name) in ({"lint"}, {"names"})])
 def test_what_no_schema_can_hold_is_taken(name: str, judge: Judge):
-    assert {want["rule"] for want in EXPECTED[name]} <= NOT_IN_A_SCHEMA
-    assert [judge(document.raw).message for document in documents(name)] == [""]
+    assert by(name) == {"names"} or {want["rule"] for want in EXPECTED[name]} <= LINT_ONLY
+    assert [said for document in documents(name) if (said := judge(document.raw).message)] == []
 
 
 @pytest.mark.parametrize("name", ITS_OWN_WORDS)
@@ -294,8 +298,17 @@ def test_what_follows_from_another_mistake_does_so(rule: str, judge: Judge):
 @pytest.mark.parametrize("path", GOOD, ids=lambda path: path.stem)
 def test_good_files_and_examples_are_taken(path: Path, judge: Judge):
     for document in read_all([str(path)])[0]:
-        if document.raw["kind"] in {KIND, "Secret"}:
+        if document.raw["kind"] in {*KINDS, "Secret"}:
             assert not judge(document.raw).message, document.raw["metadata"]
+
+
+@pytest.mark.parametrize("name", shipped.names())
+def test_built_in_profiles_are_taken(name: str, judge: Judge):
+    assert not judge(shipped.built_in(name).model_dump(mode="json", by_alias=True, exclude_unset=True)).message
+
+
+def test_the_greatest_profile_costs_the_api_server_not_too_much(judge: Judge):
+    assert not judge(greatest_profile()).message
 
 
 @pytest.mark.parametrize(
@@ -311,6 +324,10 @@ def test_good_files_and_examples_are_taken(path: Path, judge: Judge):
         ),
         ("unknown-field-of-probe.yaml", 'strict decoding error: unknown field "spec.probes[0].failureTreshold"'),
         ("kind-misspelt.yaml", 'no matches for kind "BackendHeath" in version "backendhealth.dev/v1alpha1"'),
+        (
+            "profile-unknown-component.yaml",
+            "spec.components: Invalid value: unknown-component: the profile has no component of this name",
+        ),
         ("port-zero.yaml", "spec.probes[0].tcp.port in body should be greater than or equal to 1"),
         ("duration-too-short.yaml", 'spec.retryInterval: Invalid value: "99ms": duration-range: must be from 100ms to'),
     ],

@@ -31,7 +31,7 @@ from tests.shipping.support import (
 )
 
 # Functions and macros of CEL in the rules of Kubernetes 1.29, as far as our rules call them.
-CEL = {"all", "duration", "exists", "filter", "has", "matches", "replace", "size", "startsWith"}
+CEL = {"all", "duration", "exists", "filter", "has", "map", "matches", "replace", "size", "startsWith"}
 LAST_APPLIED_LIMIT = 262_144
 """Bytes that the annotations of an object may have, and so what `kubectl apply` can note in one."""
 # Stable API versions that the oldest supported Kubernetes serves, too.

@@ -23,7 +23,7 @@ def component(name: str, *depends_on: str, **fields: Any) -> dict[str, Any]:
 
 def most(model: Any, field: str) -> int:
     """How many items the list may have."""
-    return next(found for item in model.model_fields[field].metadata if (found := getattr(item, "max_length", None)))
+    return int(next(item.max_length for item in model.model_fields[field].metadata if hasattr(item, "max_length")))
 
 
 def names(count: int, prefix: str = "n") -> list[str]:

@@ -24,7 +24,7 @@ from hack.generate import ROOT
 from tests.unit.apiserver import ApiServer
 
 BAD = ROOT / "tests" / "bad"
-KINDS = {KIND: BackendHealth, PROFILE_KIND: DiagnosisProfile}
+KINDS: dict[str, type[Model]] = {KIND: BackendHealth, PROFILE_KIND: DiagnosisProfile}
 _EXAMPLES = [
     path
     for path in sorted((ROOT / "examples").glob("*.yaml"))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from backendhealth.core import patterns, validate
+from backendhealth.core import patterns, validate, wording
 from backendhealth.core.spec.profile import DiagnosisProfile
 from backendhealth.core.spec.profilerules import SPEC_RULES
 from backendhealth.core.validate import Problem, validate_profile
@@ -107,12 +107,11 @@ def test_the_greatest_profile_is_good():
 def test_what_was_meant_is_looked_for_a_few_times_only(monkeypatch: pytest.MonkeyPatch):
     """Comparing names letter by letter is what takes long; thousands may be unknown at a time."""
     asked = 0
-    closest = validate.closest
 
     def counted(word: str, known: Any) -> str:
         nonlocal asked
         asked += 1
-        return closest(word, known)
+        return wording.closest(word, known)
 
     monkeypatch.setattr(validate, "closest", counted)
     raw = greatest_profile()

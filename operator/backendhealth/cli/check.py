@@ -5,29 +5,23 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 from backendhealth.cli.load import Loaded
 from backendhealth.cli.options import EXIT_BAD_INPUT, add_files, add_output, exit_code, load_or_tell, tell
 from backendhealth.cli.output import Result, render
+from backendhealth.cli.probing import KubeconfigError, access_problem, add_access, opener, pods_of
 from backendhealth.cli.recording import Recorder, RecordingError
-from backendhealth.cli.secrets import ClusterAccess, SecretSources
 from backendhealth.cli.watching import Lines, LiveTable, View
 from backendhealth.core.durations import seconds
 from backendhealth.core.observation import Observation
-from backendhealth.core.spec.backendhealth import BackendHealth, Probe
+from backendhealth.core.spec.backendhealth import BackendHealth
 from backendhealth.core.spec.status import BackendHealthStatus
 from backendhealth.engine.engine import Engine
-from backendhealth.engine.ports import OpenProber, Signal
-from backendhealth.probes.dialer import Dialer
 from backendhealth.probes.podsource import PodSource
-from backendhealth.probes.prober import Prober
-from backendhealth.probes.registry import Context, build
 
 _EPILOG = """exit codes:
   0  all healthy (Degraded too, unless --strict)
@@ -57,11 +51,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "--watch", action="store_true", help="go on with the declared intervals and thresholds, until Ctrl-C"
     )
     parser.add_argument("--for", dest="span", metavar="DURATION", help="with --watch: end after this time, e.g. 90s")
-    parser.add_argument(
-        "--secrets", metavar="DIR", type=Path, help="directory with Secrets as files: DIR/namespace/name/key"
-    )
-    parser.add_argument("--kubeconfig", metavar="FILE", help="read Secrets and watch pods in this kubeconfig's cluster")
-    parser.add_argument("--context", metavar="NAME", help="with --kubeconfig: the context to use")
+    add_access(parser)
     parser.add_argument(
         "--record",
         metavar="FILE",
@@ -83,51 +73,23 @@ def run(args: argparse.Namespace) -> int:
         recorder = Recorder(args.record, once=not args.watch) if args.record else None
         with contextlib.closing(recorder) if recorder else contextlib.nullcontext():
             return asyncio.run(_check(args, loaded, recorder))
-    except (RecordingError, _KubeconfigError) as error:
+    except (RecordingError, KubeconfigError) as error:
         return tell(str(error))
 
 
 def _options_problem(args: argparse.Namespace) -> str:
     if args.span and not args.watch:
         return "--for goes with --watch"
-    if args.context and not args.kubeconfig:
-        return "--context goes with --kubeconfig"
     if args.span:
         try:
             seconds(args.span)
         except ValueError:
             return f"--for {args.span}: not a duration: a number with a unit, e.g. 90s"
-    if args.secrets and not args.secrets.is_dir():
-        return f"--secrets {args.secrets}: not a directory"
-    if args.kubeconfig and not os.access(args.kubeconfig, os.R_OK):
-        return f"--kubeconfig {args.kubeconfig}: can't be read"
-    return ""
-
-
-class _KubeconfigError(Exception):
-    """A kubeconfig that can't be used."""
-
-
-@contextlib.asynccontextmanager
-async def _pods(args: argparse.Namespace, loaded: Loaded) -> AsyncIterator[PodSource | None]:
-    """The pods of the kubeconfig's cluster; None without one, or when nobody asks for pods."""
-    asked = any(probe.pods for resource in loaded.resources for probe in resource.spec.probes)
-    if not args.kubeconfig or not asked:
-        yield None
-        return
-    from backendhealth.kube.api import NoCluster, connect  # noqa: PLC0415 - only who asks for pods pays for these
-    from backendhealth.kube.podwatch import PodWatches  # noqa: PLC0415
-
-    try:
-        api = await connect(args.kubeconfig, args.context)
-    except NoCluster as error:
-        raise _KubeconfigError(str(error)) from None
-    async with api, PodWatches(api) as watches:
-        yield watches
+    return access_problem(args)
 
 
 async def _check(args: argparse.Namespace, loaded: Loaded, recorder: Recorder | None) -> int:
-    async with _pods(args, loaded) as pods:
+    async with pods_of(args, loaded) as pods:
         return await _probe(args, loaded, recorder, pods)
 
 
@@ -150,7 +112,7 @@ async def _probe(args: argparse.Namespace, loaded: Loaded, recorder: Recorder | 
             print(render([(resource, status)], findings, args.output, time.time()), end="", flush=True)
 
     engine = Engine(
-        open_prober=_opener(args, loaded, pods), clock=time.time, sink=sink, record=record, once=not args.watch
+        open_prober=opener(args, loaded, pods), clock=time.time, sink=sink, record=record, once=not args.watch
     )
     try:
         for resource in loaded.resources:
@@ -164,18 +126,6 @@ async def _probe(args: argparse.Namespace, loaded: Loaded, recorder: Recorder | 
     if not args.watch:
         sys.stdout.write(render(results, findings, args.output, time.time()))
     return exit_code(results, strict=args.strict)
-
-
-def _opener(args: argparse.Namespace, loaded: Loaded, pods: PodSource | None) -> OpenProber:
-    cluster = ClusterAccess(args.kubeconfig, args.context) if args.kubeconfig else None
-    sources = SecretSources(loaded.secrets, args.secrets, cluster)
-    dialer = Dialer()
-
-    def open_prober(resource: BackendHealth, probe: Probe, changed: Signal) -> Prober:
-        namespace = resource.metadata.namespace
-        return Prober(build(probe, Context(dialer, sources.of(namespace), namespace, pods, changed)))
-
-    return open_prober
 
 
 async def _until_told(engine: Engine, span: str | None) -> None:

@@ -87,17 +87,18 @@ class Triage:
         its suspects: later questions rest on the earlier ones.
         """
         diagnosis = self.diagnosis
-        open_ = {one.name for one in diagnosis.unexplained}
-        named = _named(diagnosis)
         for symptom in self.profile.symptoms:
-            reply = self.replies.get(symptom.name)
-            if reply is None:
-                if self.measured(symptom) is None and _named(self._failing(symptom)) != named:
-                    return Question(symptom)
-            elif reply.works is False and reply.error is None and self.profile.signatures:
-                if f"symptom/{symptom.name}" in open_:
+            if symptom.name in self.replies:
+                if self._error_matters(symptom, diagnosis):
                     return Question(symptom, about_error=True)
+            elif self.measured(symptom) is None and _named(self._failing(symptom)) != _named(diagnosis):
+                return Question(symptom)
         return None
+
+    def _error_matters(self, symptom: Symptom, diagnosis: Diagnosis) -> bool:
+        reply = self.replies[symptom.name]
+        unasked = reply.works is False and reply.error is None and bool(self.profile.signatures)
+        return unasked and any(one.name == f"symptom/{symptom.name}" for one in diagnosis.unexplained)
 
     def _unknown(self, symptom: Symptom) -> bool:
         reply = self.replies.get(symptom.name)

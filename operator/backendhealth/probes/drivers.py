@@ -7,7 +7,7 @@ import ssl
 import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from backendhealth.core.durations import seconds
 from backendhealth.core.observation import Finding, clip
@@ -17,19 +17,24 @@ from backendhealth.core.verdict import Verdict
 from backendhealth.probes import drivers_cluster as cluster
 from backendhealth.probes import drivers_cores, drivers_judge
 from backendhealth.probes.drivers_cluster import Core
-from backendhealth.probes.drivers_discovery import Node, Registry
+from backendhealth.probes.drivers_nodes import Node
 from backendhealth.probes.endpoint import margin
 from backendhealth.probes.exchange import LIST, ProbeError, failure
-from backendhealth.probes.placeos_client import Client
+from backendhealth.probes.placeos_client import Client, without
 from backendhealth.probes.placeos_login import Login
 from backendhealth.probes.podsource import PodView
 from backendhealth.probes.registry import Context
 from backendhealth.probes.trace import Trace
 
+if TYPE_CHECKING:
+    from backendhealth.probes.drivers_discovery import Registry
+
 _API_SHARE = 0.7
 """Of the attempt's time, for the API: what is left is for asking cores themselves."""
 _DRIVERS_SHARE = 0.9
 """Of what is left for the API once it has listed the cores, for their drivers."""
+
+_UNTROUBLED = (Reason.PROBE_SUCCEEDED, Reason.STEP_SKIPPED)
 
 _T = TypeVar("_T")
 
@@ -48,7 +53,7 @@ class DriversExchange:
         self._api = Client(target.url, context, target.tls, target.host)
         self._login = Login(target, context, self._api)
         self._cores = [Client(url, context, target.tls) for url in target.core_urls]
-        self._registry = Registry(target.discovery, context) if target.discovery else None
+        self._registry = _registry(target, context)
         self._view: PodView | None = None
         self._launches: drivers_judge.Launches = {}
         self._turn = 0
@@ -70,10 +75,11 @@ class DriversExchange:
             cores, failed = (listed, None) if isinstance(listed, list) else ([], listed)
             answering, direct = await self._direct(cores, failed, ends - loop.time())
         part = drivers_cores.judged(_seen(self._target, listed, nodes.result(), pods.result(), answering))
+        part = _ours(nodes.result(), pods.result()) or part if part.reason in _UNTROUBLED else part
         own = self._judged(direct or cores, None if direct else failed, all_seen=part.verdict is Verdict.HEALTHY)
         contact = any(client.trace.contact for client in clients)
         trace.contact = contact
-        return replace(own, contact=contact, parts={"component/core": part})
+        return without(replace(own, contact=contact, parts={"component/core": part}), self._api.secrets)
 
     async def close(self) -> None:
         """Close all sockets at once; what was counted is kept."""
@@ -149,6 +155,20 @@ class DriversExchange:
         now = time.monotonic()
         self._launches = drivers_judge.remembered(self._launches, cores, now, seconds(self._target.launch_window))
         return drivers_judge.judged(self._target, cores, self._launches, now, all_seen=all_seen)
+
+
+def _registry(target: DriversProbe, context: Context) -> Registry | None:
+    if target.discovery is None:
+        return None
+    from backendhealth.probes.drivers_discovery import Registry  # noqa: PLC0415 - only who reads it pays for Redis's client
+
+    return Registry(target.discovery, context)
+
+
+def _ours(*asked: object) -> Finding | None:
+    """Why we could not look at all that the spec names, where that is our own failure; no cluster is none."""
+    failed = (one for one in asked if isinstance(one, Finding) and one.verdict is Verdict.UNKNOWN)
+    return next((one for one in failed if one.reason is not Reason.NO_CLUSTER), None)
 
 
 def _seen(

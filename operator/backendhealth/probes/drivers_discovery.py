@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from yarl import URL
@@ -13,6 +12,7 @@ from yarl import URL
 from backendhealth.core.observation import clip
 from backendhealth.core.reasons import Reason
 from backendhealth.core.spec.placeos import CoreDiscovery, EtcdDiscovery, RedisDiscovery
+from backendhealth.probes.drivers_nodes import Node
 from backendhealth.probes.exchange import ProbeError
 from backendhealth.probes.placeos_client import Client, Reply, in_time
 from backendhealth.probes.placeos_steps import unlike
@@ -24,15 +24,6 @@ from backendhealth.probes.trace import Trace
 MAX_NODES = 256
 _LOOKUP = "{service_core}_lookup"
 _ETCD_PORT, _REDIS_PORT = 2379, 6379
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A registration. `expires` is whether it would go by itself when its core does not renew it."""
-
-    id: str
-    uri: str
-    expires: bool
 
 
 class Registry:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Coroutine, Mapping
+from dataclasses import replace
 from typing import Any
 
 from backendhealth.core.observation import Finding, clip
@@ -18,7 +19,7 @@ from backendhealth.core.verdict import Verdict
 from backendhealth.probes import placeos_steps as steps
 from backendhealth.probes.endpoint import margin
 from backendhealth.probes.exchange import ProbeError, failure, timed_out
-from backendhealth.probes.placeos_client import Client, Reply
+from backendhealth.probes.placeos_client import Client, Reply, without
 from backendhealth.probes.placeos_login import Identity, Login
 from backendhealth.probes.placeos_socket import KeptSocket, Socket, end, open_new
 from backendhealth.probes.registry import Context
@@ -67,7 +68,8 @@ class PlaceosExchange:
         trace.contact = contact
         own = self._api.check_expiry(own)
         told = {name: parts[name] for name in self._target.parts}
-        return Finding(own.reason, own.message, facts=own.facts, steps=trace.steps, contact=contact, parts=told)
+        found = Finding(own.reason, own.message, facts=own.facts, steps=trace.steps, contact=contact, parts=told)
+        return without(found, self._api.secrets)
 
     async def close(self) -> None:
         """Close all sockets at once, the WebSocket included."""
@@ -93,10 +95,9 @@ class PlaceosExchange:
         was_open = self._kept.open
         async with asyncio.TaskGroup() as group:
             kept = group.create_task(self._kept.check(share))
-            reach = group.create_task(
-                _tried("reach", self._version(), share, self._api.trace, trace, told=self._api.place)
-            )
-        own, found = reach.result(), {"reach": reach.result()}
+            reach = group.create_task(_tried("reach", self._version(), share, self._api.trace, trace))
+        own = _about(self._api.place, reach.result())
+        found = {"reach": own}
         if own.verdict is Verdict.HEALTHY:
             health, inside = await self._inside(ends, trace)
             own, found = steps.own_health(own, health), found | inside
@@ -196,6 +197,11 @@ class PlaceosExchange:
             self._kept.keep(socket)
 
 
+def _about(place: str, finding: Finding) -> Finding:
+    """`finding`, whose message names `place`."""
+    return finding if place in finding.message else replace(finding, message=clip(f"{place}: {finding.message}"))
+
+
 def _all_skipped(because: str) -> dict[str, Finding]:
     names = ("login", "systems", "modules", "execute", "websocket-new")
     return {name: steps.skipped(because) for name in names}
@@ -207,21 +213,21 @@ def _as_probe_error(error: OSError, trace: Trace) -> ProbeError:
 
 
 async def _tried(
-    what: str, step: Coroutine[Any, Any, Finding], timeout: float, connecting: Trace, trace: Trace, *, told: str = ""
+    what: str, step: Coroutine[Any, Any, Finding], timeout: float, connecting: Trace, trace: Trace
 ) -> Finding:
-    """The finding of `step`, named `what` (`told` in messages), failures of network and TLS included; `connecting` times its connections."""
+    """The finding of `step`, named `what`, failures of network and TLS included; `connecting` times its connections."""
     try:
         with trace.step(what):
             async with asyncio.timeout(timeout):
                 return await step
     except TimeoutError as error:
         if error.errno is not None:
-            return _failed(told or what, error, connecting)
+            return _failed(what, error, connecting)
         if connecting.failed_in == "resolve":
             return timed_out(connecting, timeout)
-        return Finding(Reason.TIMEOUT, f"{told or what}: no answer within {timeout:.3g} s", contact=connecting.contact)
+        return Finding(Reason.TIMEOUT, f"{what}: no answer within {timeout:.3g} s", contact=connecting.contact)
     except (ProbeError, OSError, ssl.SSLError) as error:
-        return _failed(told or what, error, connecting)
+        return _failed(what, error, connecting)
 
 
 def _failed(what: str, error: Exception, connecting: Trace) -> Finding:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import aiohttp
@@ -127,7 +127,8 @@ class Client:
                 response.close() if not response.content.at_eof() else response.release()
         encoding = tuple(response.headers.getall("Content-Encoding", ()))
         body, whole = unpacked(Answer(response.status, {"content-encoding": encoding} if encoding else {}, body, whole))
-        return Reply(response.status, redacted(body.decode("utf-8", "replace"), self.secrets), self._json(body), whole)
+        text = redacted(body.decode("utf-8", "replace"), self.secrets)
+        return Reply(response.status, text, _json(text), whole)
 
     async def open_socket(self, path: str, headers: Mapping[str, str]) -> aiohttp.ClientWebSocketResponse:
         """A WebSocket. Raises aiohttp.WSServerHandshakeError for an answer that is none, and as `ask` does."""
@@ -167,12 +168,23 @@ class Client:
     async def _load_tls(self) -> TlsMaterial:
         return await in_time(load_tls(self._context.secrets, self._tls))
 
-    @staticmethod
-    def _json(body: bytes) -> Any:
-        try:
-            return json.loads(body)
-        except (ValueError, RecursionError):
-            return None
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def without(finding: Finding, secrets: tuple[str, ...]) -> Finding:
+    """`finding`, subjects and parts included, without `secrets`: JSON may have spelt them in another way."""
+    if not secrets:
+        return finding
+    subjects = tuple(replace(one, message=redacted(one.message, secrets)) for one in finding.subjects)
+    facts = {name: redacted(one, secrets) if isinstance(one, str) else one for name, one in finding.facts.items()}
+    parts = {name: without(one, secrets) for name, one in finding.parts.items()}
+    told = redacted(finding.message, secrets)
+    return replace(finding, message=told, subjects=subjects, facts=facts, parts=parts)
 
 
 class HandshakeRefused(Exception):  # noqa: N818 - no error of the program

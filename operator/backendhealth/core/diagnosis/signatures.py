@@ -9,7 +9,7 @@ from functools import lru_cache
 from backendhealth.core.diagnosis.evidence import Seen
 from backendhealth.core.diagnosis.times import fell
 from backendhealth.core.diagnosis.world import World
-from backendhealth.core.patterns import Pattern, compiled
+from backendhealth.core.patterns import Pattern, compiled_signature
 from backendhealth.core.spec.profile import Signature
 from backendhealth.core.verdict import Verdict
 
@@ -68,6 +68,6 @@ def _found(expressions: tuple[str, ...], text: str) -> tuple[int, ...]:
     return tuple(index for index, one in enumerate(expressions) if _pattern(one).search(encoded))
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def _pattern(expression: str) -> Pattern:
-    return compiled(expression)
+    return compiled_signature(expression)
