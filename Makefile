@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST ?= $(BIN)/python -m pytest
 
-.PHONY: help run demo test test-long lint verify generate lock bench mutate format cluster cluster-down cluster-kind clean
+.PHONY: help run demo test test-long lint verify generate lock bench score mutate format cluster cluster-down cluster-kind clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,9 @@ lock: $(VENV)/.installed  ## pin what the image is made of; UPGRADE=--upgrade ta
 
 bench: $(VENV)/.installed servers  ## CPU, memory and lateness, beside the bare floor
 	$(BIN)/python -m bench
+
+score: $(VENV)/.installed servers  ## break a PlaceOS in 45 ways and write how right the diagnosis was; 20 minutes
+	PYTHONPATH=operator:. $(BIN)/python -m tests.scenarios --write docs/diagnosis-score.md
 
 mutate: $(VENV)/.installed servers  ## turn each reason's detection off in turn: a test must fail
 	$(BIN)/python -m tests.mutation

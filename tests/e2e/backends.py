@@ -100,7 +100,7 @@ def postgres() -> Backend:
         " -c shared_buffers=8MB -c fsync=off -c ssl=off"
     )
     account = pwd.getpwnam(server_user() or pwd.getpwuid(os.geteuid()).pw_name)
-    return _of_the_machine("postgres", script, 5432, account.pw_uid, template())
+    return of_the_machine("postgres", script, 5432, account.pw_uid, template())
 
 
 def elasticsearch() -> Backend:
@@ -125,7 +125,7 @@ def elasticsearch() -> Backend:
         f" && exec {program} -Xms256m -Xmx256m -Djava.io.tmpdir=/data {options} -cp '{class_path(root)}'"
         f" ServerMain {root} /data/config"
     )
-    return _of_the_machine("elasticsearch", script, 9200, NOBODY, root, Path("/etc/java-17-openjdk"))
+    return of_the_machine("elasticsearch", script, 9200, NOBODY, root, Path("/etc/java-17-openjdk"))
 
 
 def start(cluster: Kubectl, namespace: str, *backends: Backend, timeout: float = 60) -> None:
@@ -187,7 +187,7 @@ def _processes(cluster: Cluster, namespace: str, pod: str) -> Iterable[int]:
     return cluster.node.cgroups.processes_of(re.sub(".*/", "", container["containerID"]))
 
 
-def _of_the_machine(name: str, script: str, port: int, user: int, *paths: Path) -> Backend:
+def of_the_machine(name: str, script: str, port: int, user: int, *paths: Path) -> Backend:
     """Programs that are installed on the machine, run as `user` with room in /data; `paths` are shown to it."""
     shown = [Path("/usr"), Path("/lib"), Path("/lib64"), *paths]
     volumes: list[Mapping[str, Any]] = [{"name": "data", "emptyDir": {}}]

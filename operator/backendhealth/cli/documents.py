@@ -16,7 +16,7 @@ from backendhealth.core.wording import path_text
 MAX_BYTES = 5 * 1024 * 1024
 STDIN = "stdin"
 _MAX_LINE = 4096
-_LISTS = ("List", "BackendHealthList", "DiagnosisProfileList", "SecretList")
+_LISTS = ("List", "BackendHealthList", "DiagnosisProfileList", "DiagnosisTestList", "SecretList")
 _SUFFIXES = (".yaml", ".yml", ".json")
 
 

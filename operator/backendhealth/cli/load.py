@@ -1,4 +1,4 @@
-"""What a user's YAML holds: BackendHealths, DiagnosisProfiles, Secrets, and all that is wrong with it."""
+"""What a user's YAML holds: BackendHealths, DiagnosisProfiles, DiagnosisTests, Secrets, and all that is wrong with it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from typing import Any
 from backendhealth.cli.documents import Document, FileProblem, read_all
 from backendhealth.cli.references import unknown_built_in
 from backendhealth.core.spec.backendhealth import API_VERSION, GROUP, KIND, BackendHealth
+from backendhealth.core.spec.diagnosistest import TEST_KIND, DiagnosisTest
 from backendhealth.core.spec.profile import PROFILE_KIND, DiagnosisProfile
-from backendhealth.core.validate import Problem, unknown_metadata, validate, validate_profile
+from backendhealth.core.validate import Problem, unknown_metadata, validate, validate_profile, validate_test
 from backendhealth.core.wording import closest
 
-KINDS = (KIND, PROFILE_KIND)
+KINDS = (KIND, PROFILE_KIND, TEST_KIND)
 _KUBERNETES_KEYS = ("apiVersion", "kind", "metadata", "spec")
 
 
@@ -23,12 +24,13 @@ _KUBERNETES_KEYS = ("apiVersion", "kind", "metadata", "spec")
 class Loaded:
     """All that was read. `secrets` are by (namespace, name), `documents` by (kind, namespace, name).
 
-    A resource with a problem is not among `resources`, nor such a profile among `profiles`. `sources` counts the files
-    that held documents, `seen` the documents of our kinds, good or bad.
+    A resource with a problem is not among `resources`, nor such a profile among `profiles`, nor such a test among
+    `tests`. `sources` counts the files that held documents, `seen` the documents of our kinds, good or bad.
     """
 
     resources: list[BackendHealth] = field(default_factory=list)
     profiles: list[DiagnosisProfile] = field(default_factory=list)
+    tests: list[DiagnosisTest] = field(default_factory=list)
     secrets: dict[tuple[str, str], dict[str, bytes]] = field(default_factory=dict, repr=False)
     problems: list[FileProblem] = field(default_factory=list)
     sources: int = 0
@@ -48,6 +50,8 @@ def load(paths: Sequence[str]) -> Loaded:
             _add_resource(loaded, document)
         elif found == PROFILE_KIND:
             _add_profile(loaded, document)
+        elif found == TEST_KIND:
+            _add_test(loaded, document)
         elif found == "Secret":
             _add_secret(loaded, document)
     loaded.problems.sort(key=lambda problem: (problem.source, problem.line, problem.column))
@@ -88,7 +92,7 @@ def _unknown_kind(document: Document, version: Any, kind: Any) -> str | list[Fil
         message = f"this program knows {API_VERSION} only"
         problems.append(document.problem(("apiVersion",), "unknown-kind", message, API_VERSION))
     if kind not in KINDS:
-        message = f"{GROUP} has no such kind: it has {' and '.join(KINDS)}"
+        message = f"{GROUP} has no such kind: it has {', '.join(KINDS[:-1])} and {KINDS[-1]}"
         problems.append(document.problem(("kind",), "unknown-kind", message, named))
     return problems
 
@@ -105,6 +109,12 @@ def _add_profile(loaded: Loaded, document: Document) -> None:
     profile, problems = validate_profile(document.raw)
     if not _has_problems(loaded, document, PROFILE_KIND, problems) and profile is not None:
         loaded.profiles.append(profile)
+
+
+def _add_test(loaded: Loaded, document: Document) -> None:
+    test, problems = validate_test(document.raw)
+    if not _has_problems(loaded, document, TEST_KIND, problems) and test is not None:
+        loaded.tests.append(test)
 
 
 def _has_problems(loaded: Loaded, document: Document, kind: str, problems: list[Problem]) -> bool:

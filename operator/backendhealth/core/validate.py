@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from backendhealth.core.spec.backendhealth import BackendHealth
 from backendhealth.core.spec.base import Model, Rule
+from backendhealth.core.spec.diagnosistest import DiagnosisTest
 from backendhealth.core.spec.profile import DiagnosisProfile
 from backendhealth.core.wording import METADATA, Loc, closest, path_text, said
 
@@ -21,7 +22,7 @@ LINT_ONLY = frozenset({"regex", "jsonpath", "json-list", "dependency-cycle"})
 _MAX_MEANT = 32
 """Places of one broken rule for which is looked what was meant: it takes longer than all else."""
 
-_Resource = TypeVar("_Resource", BackendHealth, DiagnosisProfile)
+_Resource = TypeVar("_Resource", BackendHealth, DiagnosisProfile, DiagnosisTest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,11 @@ def validate(raw: Any) -> tuple[BackendHealth | None, list[Problem]]:
 def validate_profile(raw: Any) -> tuple[DiagnosisProfile | None, list[Problem]]:
     """The profile that `raw` describes, or None and everything that is wrong with it. Raises nothing for any input."""
     return _validated(DiagnosisProfile, raw)
+
+
+def validate_test(raw: Any) -> tuple[DiagnosisTest | None, list[Problem]]:
+    """The test that `raw` describes, or None and everything that is wrong with it. Raises nothing for any input."""
+    return _validated(DiagnosisTest, raw)
 
 
 def _validated(model: type[_Resource], raw: Any) -> tuple[_Resource | None, list[Problem]]:

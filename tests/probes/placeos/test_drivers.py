@@ -231,6 +231,7 @@ async def test_a_key_that_is_no_good(world: World, make: Make) -> None:
     known.data["api"]["key"] = "key-probe.another"
     finding = await make("drivers", target_for(world), known).attempt()
     assert finding.verdict is Verdict.UNKNOWN
+    assert "PlaceOS lets us in with no request" in finding.message
     assert "another" not in told(finding)
     known.data["user"]["password"] = "a-wrong-one"
     target = {"url": world.platform.api_url, **BY_PASSWORD}

@@ -29,6 +29,9 @@ async def platform(first: list[str], *, status: int = 101) -> AsyncIterator[str]
         socket = web.WebSocketResponse()
         await socket.prepare(request)
         await socket.receive()
+        if first == ["end"]:
+            await socket.close()
+            return socket
         for text in first:
             await socket.send_str(text)
         async for message in socket:
@@ -63,6 +66,7 @@ async def platform(first: list[str], *, status: int = 101) -> AsyncIterator[str]
         ([json.dumps({"id": 1, "type": "error", "msg": "could not find module"})], Reason.MODULE_NOT_FOUND, "missing"),
         ([json.dumps({"id": 1, "type": "error", "msg": "No registered core instances"})], Reason.NO_CORE_INSTANCES, ""),
         ([json.dumps({"type": "error", "msg": "what?"})], Reason.BIND_FAILED, "what?"),
+        (["end"], Reason.BIND_FAILED, "ends before"),
         ([NEWS] * 1200, Reason.PROTOCOL_ERROR, "sends much"),
     ],
 )

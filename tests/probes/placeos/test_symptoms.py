@@ -216,7 +216,11 @@ async def test_one_request_for_each_step(server: HttpServer, make: Make) -> None
     target = {
         "url": server.url,
         "apiKeySecretRef": {"name": "api", "key": "key"},
-        "system": "s", "module": "M_1", "function": "f", "arguments": '["x"]', "websocket": False,
+        "system": "s",
+        "module": "M_1",
+        "function": "f",
+        "arguments": '["x"]',
+        "websocket": False,
     }
     await make("placeos", target).attempt()
     asked = sorted((request.method, request.path) for request in server.requests)

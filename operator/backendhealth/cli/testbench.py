@@ -1,0 +1,158 @@
+"""Runs a case of a DiagnosisTest through the engine's own cycle in virtual time: no network, no clock."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
+
+from backendhealth.core.durations import seconds
+from backendhealth.core.knowledge import Knowledge
+from backendhealth.core.observation import Finding, Observation, SubjectFinding
+from backendhealth.core.reasons import Reason
+from backendhealth.core.spec.backendhealth import BackendHealth, Probe
+from backendhealth.core.spec.diagnosistest import HEALTHY, DiagnosisCase, Expected, See, SeenSubject, Step
+from backendhealth.core.spec.profile import DiagnosisProfileSpec
+from backendhealth.core.spec.status import BackendHealthStatus
+from backendhealth.core.verdict import Verdict
+from backendhealth.engine.cycle import Cycle
+from backendhealth.engine.scheduler import TICK
+
+MAX_ATTEMPTS = 100_000
+_TOOK = 0.01
+"""Seconds that an attempt takes: what began at the same time tells nothing of what came first."""
+
+Target = tuple[str, str]
+"""A probe and one of its parts; an empty part is the probe's own finding."""
+
+
+class TooLongError(Exception):
+    """The case has more attempts than anybody waits for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What came of a case: the status at each expectation, and all that was told on the way with its time."""
+
+    at: list[tuple[Expected, BackendHealthStatus]]
+    told: list[tuple[float, BackendHealthStatus]]
+
+
+def run_case(
+    resource: BackendHealth, profile: DiagnosisProfileSpec, targets: Mapping[str, Sequence[Target]], case: DiagnosisCase
+) -> Ran:
+    """Run `case`; `targets` are what each name under `see` stands for. Raises TooLongError."""
+    bench = _Bench(resource, profile)
+    seen: list[tuple[Expected, BackendHealthStatus]] = []
+    for at, event in _events(case):
+        if isinstance(event, Step):
+            bench.run(at)
+            bench.change({target: see for name, see in event.see.items() for target in targets[name]}, at)
+        else:
+            bench.run(at + TICK)  # what is due within a tick is made together
+            seen.append((event, bench.status))
+    return Ran(seen, bench.told)
+
+
+def _events(case: DiagnosisCase) -> list[tuple[float, Step | Expected]]:
+    """Steps and expectations by time, the steps of a time first."""
+    listed: list[tuple[float, Step | Expected]] = [(seconds(one.at), one) for one in (*case.steps, *case.expect)]
+    return sorted(listed, key=lambda one: one[0])
+
+
+def reason_of(name: str) -> Reason:
+    """The reason, which may be told as Healthy. Raises ValueError for what is none."""
+    return Reason.PROBE_SUCCEEDED if name == HEALTHY else Reason(name)
+
+
+def _finding(see: See) -> Finding:
+    reason = reason_of(see.reason)
+    subjects = tuple(_subject(name, one) for name, one in see.subjects.items())
+    return Finding(reason, see.message or reason.info.meaning, subjects, contact=see.contact)
+
+
+def _subject(name: str, seen: SeenSubject) -> SubjectFinding:
+    reason = reason_of(seen.reason)
+    return SubjectFinding(name, reason, seen.message or reason.info.meaning)
+
+
+_WORKS = Finding(Reason.PROBE_SUCCEEDED, Reason.PROBE_SUCCEEDED.info.meaning)
+
+
+@dataclass(slots=True)
+class _Target:
+    """What an attempt of one probe finds at present."""
+
+    probe: Probe
+    own: Finding = _WORKS
+    parts: dict[str, Finding] = field(default_factory=dict)
+
+    def finding(self) -> Finding:
+        """Parts of which nothing was said work as long as the probe's own finding is good, and are not tried else."""
+        works = self.own.verdict in (Verdict.HEALTHY, Verdict.DEGRADED)
+        others = dict.fromkeys(self.probe.parts, _WORKS) if works else {}
+        return replace(self.own, parts={**others, **self.parts})
+
+
+class _Bench:
+    def __init__(self, resource: BackendHealth, profile: DiagnosisProfileSpec) -> None:
+        self.told: list[tuple[float, BackendHealthStatus]] = []
+        self._now = 0.0
+        self._resource = resource
+        self._cycle = Cycle(lambda _, status: self.told.append((self._now, status)))
+        self._cycle.apply(resource, 0.0, knowledge=Knowledge(profile))
+        self._targets = {probe.name: _Target(probe) for probe in resource.spec.probes}
+        self._due: dict[str, float] = {}
+        self._queue: list[tuple[float, int, str]] = []
+        self._count = count()
+        for name in self._targets:
+            timing = self._cycle.timing((resource.key, name))
+            if not timing.suspended:
+                self._schedule(name, timing.initial_delay)
+
+    @property
+    def status(self) -> BackendHealthStatus:
+        """What is told now."""
+        return self._cycle.status(self._resource.key)
+
+    def change(self, seen: Mapping[Target, See], at: float) -> None:
+        """From `at` on that is found; who finds it makes an attempt at once."""
+        for (name, part), see in seen.items():
+            target = self._targets[name]
+            if part:
+                target.parts[part] = _finding(see)
+            else:
+                target.own = _finding(see)
+        for name in dict.fromkeys(name for name, _ in seen):
+            if name in self._due:
+                self._schedule(name, at)
+
+    def run(self, until: float) -> None:
+        """Make all attempts that begin before `until`. Raises TooLongError."""
+        for name, started in self._due_before(until):
+            self._now = started + _TOOK
+            key = (self._resource.key, name)
+            found = self._targets[name].finding()
+            seen = Observation(key[0], self._resource.metadata.generation, name, started, self._now, found)
+            asked = self._cycle.observe(seen, self._now)
+            timing = self._cycle.timing(key)
+            pause = timing.retry_interval if self._cycle.deciding(key) else timing.interval
+            self._schedule(name, max(started + pause, self._now))
+            for _, other in asked:
+                # one that is due by now is under way already
+                if self._due.get(other, 0.0) > self._now:
+                    self._schedule(other, self._now)
+
+    def _due_before(self, until: float) -> Iterator[tuple[str, float]]:
+        while self._queue and self._queue[0][0] < until:
+            at, number, name = heapq.heappop(self._queue)
+            if self._due[name] != at:  # it was moved
+                continue
+            if number > MAX_ATTEMPTS:
+                raise TooLongError
+            yield name, at
+
+    def _schedule(self, name: str, at: float) -> None:
+        self._due[name] = at
+        heapq.heappush(self._queue, (at, next(self._count), name))

@@ -1,0 +1,113 @@
+"""`backendhealth test`: unit tests of diagnosis profiles, without a network."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from backendhealth.cli.load import load
+from backendhealth.cli.options import EXIT_BAD_INPUT, tell
+from backendhealth.cli.testbench import MAX_ATTEMPTS, TooLongError, run_case
+from backendhealth.cli.testjudging import faults
+from backendhealth.cli.testnames import Prepared, prepare
+from backendhealth.cli.testreport import FORMATS, Tested
+from backendhealth.core.spec.diagnosistest import TEST_KIND, DiagnosisCase
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+EXIT_GOOD = 0
+EXIT_FAILED = 1
+_EPILOG = """A file for it:
+  apiVersion: backendhealth.dev/v1alpha1
+  kind: DiagnosisTest                    # read by this command only, never by a cluster
+  metadata: {name: etcd}
+  spec:
+    profileRef: {builtIn: placeos-rethinkdb}
+    cases:
+      - name: etcd is the cause, core is not
+        steps:
+          - {at: 30s, see: {core: NoCoreInstances, etcd: QuorumLost}}
+        expect:
+          - at: 1m
+            rootCauses: [etcd]
+            explained: {core: [etcd]}
+            impact: {execute: Fails, listing: Works}
+        never: {rootCauses: [core]}      # not even in one write
+
+What is seen stands until a later step changes it and is attempted at the probe's interval; thresholds decide,
+blame waits: all as in the operator, in virtual time.
+
+exit codes:
+  0  every case holds
+  1  a case fails: what was expected, what was told instead, and the diagnosis at that time
+  2  bad input: every problem is named on standard error
+
+examples:
+  backendhealth test tests/
+  backendhealth test profile.yaml profile-test.yaml --run 'etcd|redis' -v
+  backendhealth test tests/ -o junit > junit.xml
+"""
+
+
+def add_parser(subparsers: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb `test`."""
+    parser = subparsers.add_parser(
+        "test",
+        help="run unit tests of diagnosis profiles",
+        description="Runs the cases of DiagnosisTest documents: given probe results over time, are causes, impact and "
+        "conditions told as expected? Profiles and BackendHealths that they name must be among the files, or built in.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "paths", metavar="FILE", nargs="+", help="YAML or JSON file, directory, or - for standard input"
+    )
+    parser.add_argument("--run", dest="only", metavar="REGEX", default="", help="only cases whose TEST/CASE matches")
+    parser.add_argument("-v", "--verbose", action="store_true", help="name the cases that hold, too")
+    parser.add_argument("-o", "--output", choices=tuple(FORMATS), default="text", help="output format (default: text)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the cases and print what came of them; answers with the exit code."""
+    try:
+        only = re.compile(args.only)
+    except re.error as error:
+        return tell(f"--run {args.only}: not a regular expression: {error}")
+    loaded = load(args.paths)
+    ready, unknown = prepare(loaded)
+    problems = sorted([*loaded.problems, *unknown], key=lambda one: (one.source, one.line, one.column))
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if problems:
+        return EXIT_BAD_INPUT
+    if not ready:
+        return tell(f"no {TEST_KIND} in {', '.join(args.paths)}")
+    chosen = [(one, case) for one in ready for case in one.test.spec.cases if only.search(name_of(one, case))]
+    if not chosen:
+        return tell(f"--run {args.only}: no case has such a name")
+    try:
+        results = list(_results(chosen))
+    except TooLongError as error:
+        return tell(str(error))
+    sys.stdout.write(FORMATS[args.output](results, verbose=args.verbose))
+    return EXIT_FAILED if any(one.faults for one in results) else EXIT_GOOD
+
+
+def name_of(one: Prepared, case: DiagnosisCase) -> str:
+    """`TEST/CASE`, as `--run` sees it."""
+    return f"{one.test.metadata.name}/{case.name}"
+
+
+def _results(chosen: list[tuple[Prepared, DiagnosisCase]]) -> Iterator[Tested]:
+    for one, case in chosen:
+        try:
+            ran = run_case(one.resource, one.profile, one.targets, case)
+        except TooLongError:
+            told = f"more than {MAX_ATTEMPTS:,} attempts: shorten the case, or give the BackendHealth a longer interval"
+            raise TooLongError(f"{one.place(case)}: {name_of(one, case)}: {told}") from None
+        yield Tested(one.test.key, case, one.place(case), faults(one.profile, case, ran))
