@@ -24,6 +24,8 @@ class Speaker:
     def findings(self, finding: Finding) -> Iterator[tuple[str, Finding]]:
         """What an attempt has found, by key. A part that the probe did not come to is Unknown."""
         yield self.keys[0], finding
+        if not self.parts:
+            return
         for key, part in zip(self.keys[1:], self.parts, strict=True):
             told = finding.parts.get(part)
             if told is None:

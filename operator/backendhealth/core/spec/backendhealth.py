@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
@@ -124,7 +125,7 @@ class Probe(Timing):
     drivers: DriversProbe | None = None
     rules: ClassVar[tuple[Rule, ...]] = (exactly_one("one-probe-member", MEMBERS), *_TIMING_RULES)
 
-    @property
+    @cached_property
     def kind(self) -> str:
         """Name of the member that is set."""
         return next(member for member in MEMBERS if getattr(self, member) is not None)
@@ -135,7 +136,7 @@ class Probe(Timing):
         target: Target = getattr(self, self.kind)
         return target
 
-    @property
+    @cached_property
     def parts(self) -> tuple[str, ...]:
         """Names of the parts that a finding has beside its own: `symptom/NAME`, `component/NAME`."""
         match self.target:
