@@ -111,7 +111,7 @@ def test_what_is_not_ours_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFi
     )
     assert load([str(tmp_path)]).problems == []
     assert main(["lint", str(tmp_path)]) == 2
-    assert "[no-resource] no BackendHealth or DiagnosisProfile in" in capsys.readouterr().out
+    assert "[no-resource] no BackendHealth or DiagnosisProfile or DiagnosisTest in" in capsys.readouterr().out
 
 
 def test_places_are_those_of_keys_and_items() -> None:

@@ -56,7 +56,7 @@ def _questions(triage: Triage) -> Iterator[dict[str, str]]:
 
 
 def _suspects(triage: Triage) -> str:
-    """What the failure of each suspect would mean, and what to look at, the likeliest first."""
+    """What to look at, the likeliest first; of that one what its failure would mean, too: compare with what you see."""
     known = {one.name: one for one in triage.profile.components}
     lines = [
         line
@@ -70,15 +70,19 @@ def _suspects(triage: Triage) -> str:
 def _suspect(triage: Triage, place: int, component: ProfileComponent) -> Iterator[str]:
     role = f", {component.role}" if component.role else ""
     yield f"{place}. {component.name}: {component.title}{role}"
+    yield from _noticed(triage, component) if place == 1 else ()
+    if component.next_step:
+        yield f"   Look at: {component.next_step}"
+    if component.runbook:
+        yield f"   Runbook: {component.runbook}"
+
+
+def _noticed(triage: Triage, component: ProfileComponent) -> Iterator[str]:
     effects = {one.feature: one.effect for one in component.effects}
     for words, effect in _NOTICED:
         titles = [one.title for one in triage.profile.features if effects.get(one.name, "Works") == effect]
         if titles:
             yield f"   {words}: {', '.join(titles)}"
-    if component.next_step:
-        yield f"   Look at: {component.next_step}"
-    if component.runbook:
-        yield f"   Runbook: {component.runbook}"
 
 
 _NOTICED: tuple[tuple[str, Effect], ...] = (

@@ -34,7 +34,7 @@ def reply_of(text: str) -> Reply:
 
 
 class Asker:
-    """Asks on `prompts`, reads from `answers`. On a `terminal` an error's text ends at an empty line, else it is one line.
+    """Asks on `prompts`, reads from `answers`. On a `terminal` an error ends at an empty line, else it is one line.
 
     What a pipe answers is repeated on `prompts`, so that both sides of the conversation can be read there.
     """

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+from backendhealth.cli.knowing import knowledge_among
 from backendhealth.cli.load import Loaded
 from backendhealth.cli.options import EXIT_BAD_INPUT, add_files, add_output, exit_code, load_or_tell, tell
 from backendhealth.cli.output import Result, render
@@ -116,7 +117,7 @@ async def _probe(args: argparse.Namespace, loaded: Loaded, recorder: Recorder | 
     )
     try:
         for resource in loaded.resources:
-            await engine.apply(resource)
+            await engine.apply(resource, knowledge=knowledge_among(loaded, resource))
         await (_until_told(engine, args.span) if args.watch else engine.run_once())
         results: list[Result] = [(resource, engine.status(resource.key)) for resource in engine.resources]
     finally:

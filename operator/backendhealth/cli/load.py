@@ -1,4 +1,4 @@
-"""What a user's YAML holds: BackendHealths, DiagnosisProfiles, DiagnosisTests, Secrets, and all that is wrong with it."""
+"""What a user's YAML holds: BackendHealths, DiagnosisProfiles, their tests, Secrets, and all that is wrong with it."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from backendhealth.cli.knowing import knowledge_among
 from backendhealth.cli.load import Loaded
 from backendhealth.cli.options import EXIT_BAD_INPUT, add_files, add_output, exit_code, load_or_tell, tell
 from backendhealth.cli.output import Result, render
@@ -58,7 +59,7 @@ def _replay(args: argparse.Namespace, loaded: Loaded) -> int:
     for seen in observations:
         if now is None:
             for resource in loaded.resources:
-                cycle.apply(resource, seen.started)
+                cycle.apply(resource, seen.started, knowledge=knowledge_among(loaded, resource))
         now = seen.at
         if (seen.resource, seen.probe) not in known:
             dropped += 1

@@ -10,7 +10,7 @@ from itertools import count
 from backendhealth.core.durations import seconds
 from backendhealth.core.knowledge import Knowledge
 from backendhealth.core.observation import Finding, Observation, SubjectFinding
-from backendhealth.core.reasons import Reason
+from backendhealth.core.reasons import EVERY_PROBE, Reason
 from backendhealth.core.spec.backendhealth import BackendHealth, Probe
 from backendhealth.core.spec.diagnosistest import HEALTHY, DiagnosisCase, Expected, See, SeenSubject, Step
 from backendhealth.core.spec.profile import DiagnosisProfileSpec
@@ -19,7 +19,8 @@ from backendhealth.core.verdict import Verdict
 from backendhealth.engine.cycle import Cycle
 from backendhealth.engine.scheduler import TICK
 
-MAX_ATTEMPTS = 100_000
+MAX_ATTEMPTS = 50_000
+"""Of one case: seconds of our own time."""
 _TOOK = 0.01
 """Seconds that an attempt takes: what began at the same time tells nothing of what came first."""
 
@@ -57,8 +58,8 @@ def run_case(
 
 def _events(case: DiagnosisCase) -> list[tuple[float, Step | Expected]]:
     """Steps and expectations by time, the steps of a time first."""
-    listed: list[tuple[float, Step | Expected]] = [(seconds(one.at), one) for one in (*case.steps, *case.expect)]
-    return sorted(listed, key=lambda one: one[0])
+    listed: list[Step | Expected] = [*case.steps, *case.expect]
+    return sorted(((seconds(one.at), one) for one in listed), key=lambda one: one[0])
 
 
 def reason_of(name: str) -> Reason:
@@ -80,6 +81,13 @@ def _subject(name: str, seen: SeenSubject) -> SubjectFinding:
 _WORKS = Finding(Reason.PROBE_SUCCEEDED, Reason.PROBE_SUCCEEDED.info.meaning)
 
 
+def _reached(finding: Finding) -> bool:
+    """Whether the target was reached: reasons that every probe can give tell of the way to it."""
+    if finding.verdict is Verdict.UNHEALTHY:
+        return finding.reason.info.given_by != EVERY_PROBE
+    return finding.verdict is not Verdict.UNKNOWN
+
+
 @dataclass(slots=True)
 class _Target:
     """What an attempt of one probe finds at present."""
@@ -89,9 +97,8 @@ class _Target:
     parts: dict[str, Finding] = field(default_factory=dict)
 
     def finding(self) -> Finding:
-        """Parts of which nothing was said work as long as the probe's own finding is good, and are not tried else."""
-        works = self.own.verdict in (Verdict.HEALTHY, Verdict.DEGRADED)
-        others = dict.fromkeys(self.probe.parts, _WORKS) if works else {}
+        """Parts of which nothing was said work; none is tried where the target can't be reached or we can't tell."""
+        others = dict.fromkeys(self.probe.parts, _WORKS) if _reached(self.own) else {}
         return replace(self.own, parts={**others, **self.parts})
 
 
@@ -150,7 +157,7 @@ class _Bench:
             if self._due[name] != at:  # it was moved
                 continue
             if number > MAX_ATTEMPTS:
-                raise TooLongError
+                raise TooLongError(f"more than {MAX_ATTEMPTS:,} attempts")
             yield name, at
 
     def _schedule(self, name: str, at: float) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from backendhealth.cli.load import load
 from backendhealth.cli.options import EXIT_BAD_INPUT, tell
-from backendhealth.cli.testbench import MAX_ATTEMPTS, TooLongError, run_case
+from backendhealth.cli.testbench import TooLongError, run_case
 from backendhealth.cli.testjudging import faults
 from backendhealth.cli.testnames import Prepared, prepare
 from backendhealth.cli.testreport import FORMATS, Tested
@@ -107,7 +107,7 @@ def _results(chosen: list[tuple[Prepared, DiagnosisCase]]) -> Iterator[Tested]:
     for one, case in chosen:
         try:
             ran = run_case(one.resource, one.profile, one.targets, case)
-        except TooLongError:
-            told = f"more than {MAX_ATTEMPTS:,} attempts: shorten the case, or give the BackendHealth a longer interval"
+        except TooLongError as error:
+            told = f"{error}: shorten the case, or give the BackendHealth a longer interval"
             raise TooLongError(f"{one.place(case)}: {name_of(one, case)}: {told}") from None
         yield Tested(one.test.key, case, one.place(case), faults(one.profile, case, ran))

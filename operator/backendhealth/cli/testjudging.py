@@ -99,7 +99,10 @@ def _forbidden(profile: DiagnosisProfileSpec, never: Never, ran: Ran) -> Iterato
             ("never.mismatches", never.mismatches, _mismatches(profile, diagnosis)),
         )
         differences = [
-            Difference(field, f"never {name}", _listed(got)) for field, names, got in sides for name in names if name in got
+            Difference(field, f"never {name}", _listed(got))
+            for field, names, got in sides
+            for name in names
+            if name in got
         ]
         if differences:
             yield Fault(f"after {human(at)}, in one write", differences, told(diagnosis))

@@ -107,9 +107,11 @@ def walk(triage: Triage, asker: Asker) -> Triage:
         _tell_measured(triage, asker, told, question.symptom)
         reply = asker.ask(question)
         if reply is None:
-            return triage
+            break
         triage = triage.replied(question.symptom.name, reply)
-    _tell_measured(triage, asker, told, None)
+    else:
+        _tell_measured(triage, asker, told, None)
+    asker.say("")
     return triage
 
 
