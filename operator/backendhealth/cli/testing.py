@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from backendhealth.cli.load import load
@@ -14,7 +13,7 @@ from backendhealth.cli.testbench import TooLongError, run_case
 from backendhealth.cli.testjudging import faults
 from backendhealth.cli.testnames import Prepared, prepare
 from backendhealth.cli.testreport import FORMATS, Tested
-from backendhealth.core.spec.diagnosistest import TEST_KIND, DiagnosisCase
+from backendhealth.core.spec.diagnosistest import TEST_KIND
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -87,27 +86,21 @@ def run(args: argparse.Namespace) -> int:
         return EXIT_BAD_INPUT
     if not ready:
         return tell(f"no {TEST_KIND} in {', '.join(args.paths)}")
-    chosen = [(one, case) for one in ready for case in one.test.spec.cases if only.search(name_of(one, case))]
+    chosen = [one for one in ready if only.search(one.name)]
     if not chosen:
         return tell(f"--run {args.only}: no case has such a name")
     try:
-        results = list(_results(chosen))
+        results = [_tested(one) for one in chosen]
     except TooLongError as error:
         return tell(str(error))
     sys.stdout.write(FORMATS[args.output](results, verbose=args.verbose))
     return EXIT_FAILED if any(one.faults for one in results) else EXIT_GOOD
 
 
-def name_of(one: Prepared, case: DiagnosisCase) -> str:
-    """`TEST/CASE`, as `--run` sees it."""
-    return f"{one.test.metadata.name}/{case.name}"
-
-
-def _results(chosen: list[tuple[Prepared, DiagnosisCase]]) -> Iterator[Tested]:
-    for one, case in chosen:
-        try:
-            ran = run_case(one.resource, one.profile, one.targets, case)
-        except TooLongError as error:
-            told = f"{error}: shorten the case, or give the BackendHealth a longer interval"
-            raise TooLongError(f"{one.place(case)}: {name_of(one, case)}: {told}") from None
-        yield Tested(one.test.key, case, one.place(case), faults(one.profile, case, ran))
+def _tested(one: Prepared) -> Tested:
+    try:
+        ran = run_case(one.resource, one.profile, one.targets, one.case)
+    except TooLongError as error:
+        told = f"{error}: shorten the case, or give the BackendHealth a longer interval"
+        raise TooLongError(f"{one.place}: {one.name}: {told}") from None
+    return Tested(one.test.key, one.name, one.case, one.place, faults(one.profile, one.case, ran))

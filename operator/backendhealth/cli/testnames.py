@@ -22,17 +22,30 @@ _CONDITIONS = ("Ready", "Healthy", "Degraded", "Reconciling", "Stalled")
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A test with the profile and the resource that it is about. `targets`: what each name under `see` stands for."""
+    """A case with the profile and the resource that it is about. `targets`: what each name under `see` stands for."""
 
     test: DiagnosisTest
+    number: int
+    """Which of the test's cases it is, from 0."""
     profile: DiagnosisProfileSpec
     resource: BackendHealth
     targets: Mapping[str, Sequence[Target]]
     document: Document
 
-    def place(self, case: DiagnosisCase) -> str:
+    @property
+    def case(self) -> DiagnosisCase:
+        """The case."""
+        return self.test.spec.cases[self.number]
+
+    @property
+    def name(self) -> str:
+        """`TEST/CASE`, as `--run` sees it."""
+        return f"{self.test.metadata.name}/{self.case.name}"
+
+    @property
+    def place(self) -> str:
         """Where the case is: `file:line`."""
-        line, _ = self.document.place(("spec", "cases", self.test.spec.cases.index(case)))
+        line, _ = self.document.place(("spec", "cases", self.number))
         return f"{self.document.source}:{line}"
 
 
@@ -56,27 +69,29 @@ class _Unusable(Exception):  # noqa: N818 - what is said of the input
 
 
 def prepare(loaded: Loaded) -> tuple[list[Prepared], list[FileProblem]]:
-    """The tests of the files, ready to run, and what is wrong with the names in them."""
-    ready, problems = [], []
+    """The cases of the files, ready to run, and what is wrong with the names in them."""
+    ready: list[Prepared] = []
+    problems: list[FileProblem] = []
     for test in loaded.tests:
         document = loaded.documents[TEST_KIND, test.metadata.namespace, test.metadata.name]
+        found: list[Problem] = []
         try:
-            one = _prepared(test, document, loaded)
-            found = list(_unknown(one))
+            for one in _cases(test, document, loaded):
+                found += _unknown(one)
+                ready.append(one)
         except _Unusable as error:
-            found = [error.problem]
-        else:
-            ready.append(one)
+            found.append(error.problem)
         problems += [document.problem(each.loc, each.rule, each.message, each.suggestion) for each in found]
     return ready, problems
 
 
-def _prepared(test: DiagnosisTest, document: Document, loaded: Loaded) -> Prepared:
+def _cases(test: DiagnosisTest, document: Document, loaded: Loaded) -> Iterator[Prepared]:
     declared = _declared(test, loaded)
     profile = _profile(test, declared, loaded)
-    resource = declared or _made_up(test, profile)
-    names = {name for case in test.spec.cases for step in case.steps for name in step.see}
-    return Prepared(test, profile, resource, {name: _targets(resource, name) for name in names}, document)
+    for number, case in enumerate(test.spec.cases):
+        resource = declared or _made_up(test, number, profile)
+        targets = {name: _targets(resource, name) for step in case.steps for name in step.see}
+        yield Prepared(test, number, profile, resource, targets, document)
 
 
 def _declared(test: DiagnosisTest, loaded: Loaded) -> BackendHealth | None:
@@ -109,12 +124,12 @@ def _profile(test: DiagnosisTest, declared: BackendHealth | None, loaded: Loaded
     raise _Unusable(("spec", "profileRef", "name"), "unknown-profile", told, suggestion)
 
 
-def _made_up(test: DiagnosisTest, profile: DiagnosisProfileSpec) -> BackendHealth:
+def _made_up(test: DiagnosisTest, number: int, profile: DiagnosisProfileSpec) -> BackendHealth:
     """A resource with one probe for each name; a component of a symptom's name answers the symptom."""
     probes: dict[str, dict[str, object]] = {}
     components = {one.name for one in profile.components}
     known = components | {one.name for one in profile.symptoms}
-    for loc, name in _shown(test):
+    for loc, name in _shown(test, number):
         kind, _, bare = name.rpartition("/")
         if known and bare not in known:
             message = "the profile has no component and no symptom of this name"
@@ -128,15 +143,14 @@ def _made_up(test: DiagnosisTest, profile: DiagnosisProfileSpec) -> BackendHealt
     resource, problems = validate(raw)
     if resource is None:
         told = "; ".join(f"{one.path}: {one.message}" for one in problems[:3])
-        raise _Unusable(("spec", "cases"), "no-resource", f"no BackendHealth can be made of the names: {told}")
+        raise _Unusable(("spec", "cases", number), "no-resource", f"no BackendHealth can be made of the names: {told}")
     return resource
 
 
-def _shown(test: DiagnosisTest) -> Iterator[tuple[Loc, str]]:
-    for number, case in enumerate(test.spec.cases):
-        for index, step in enumerate(case.steps):
-            for name in step.see:
-                yield ("spec", "cases", number, "steps", index, "see", name), name
+def _shown(test: DiagnosisTest, number: int) -> Iterator[tuple[Loc, str]]:
+    for index, step in enumerate(test.spec.cases[number].steps):
+        for name in step.see:
+            yield ("spec", "cases", number, "steps", index, "see", name), name
 
 
 def _targets(resource: BackendHealth, name: str) -> list[Target]:
@@ -157,14 +171,13 @@ def _targets(resource: BackendHealth, name: str) -> list[Target]:
 def _unknown(one: Prepared) -> Iterator[Problem]:
     known = _known(one)
     answered = {*known.components, *known.failing}
-    for loc, name in _shown(one.test):
+    for loc, name in _shown(one.test, one.number):
         if not one.targets[name]:
             message = "no probe of the BackendHealth answers to this name"
             yield Problem(loc, "unknown-component", message, closest(name, answered))
-    for number, case in enumerate(one.test.spec.cases):
-        at: Loc = ("spec", "cases", number)
-        yield from _reasons(case, at)
-        yield from _of_case(case, at, known)
+    at: Loc = ("spec", "cases", one.number)
+    yield from _reasons(one.case, at)
+    yield from _of_case(one.case, at, known)
 
 
 def _known(one: Prepared) -> _Known:

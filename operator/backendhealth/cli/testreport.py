@@ -16,17 +16,13 @@ _INDENT = "    "
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """One case: the test that it belongs to (`namespace/name`), its place (`file:line`) and what is not as expected."""
+    """One case of a test (`namespace/name`): its `TEST/CASE`, its place (`file:line`) and what is not as expected."""
 
     test: str
+    name: str
     case: DiagnosisCase
     place: str
     faults: list[Fault]
-
-    @property
-    def name(self) -> str:
-        """`TEST/CASE`, without the namespace."""
-        return f"{self.test.partition('/')[2]}/{self.case.name}"
 
 
 def _text(results: Sequence[Tested], *, verbose: bool) -> str:

@@ -15,24 +15,34 @@ from backendhealth.core.verdict import Verdict
 _FOREVER = float("inf")
 
 
-def diagnosed(state: ResourceState, attempts: Mapping[str, Attempts], now: float, *, once: bool) -> ResourceState:
+Texts = Mapping[str, tuple[str, ...]]
+"""By component: what signatures have found in its pods' logs."""
+_NO_TEXTS: Texts = {}
+
+
+def diagnosed(
+    state: ResourceState, attempts: Mapping[str, Attempts], now: float, *, once: bool, texts: Texts = _NO_TEXTS
+) -> ResourceState:
     """The belief with the diagnosis that follows from it.
 
     `once`: no further attempt is coming, so nothing is waited for.
     """
-    evidence = evidence_of(state, attempts, once=once)
+    evidence = evidence_of(state, attempts, once=once, texts=texts)
     answer = diagnose(state.knowledge.profile, evidence, now)
     return state if answer == state.answer else replace(state, answer=answer)
 
 
-def evidence_of(state: ResourceState, attempts: Mapping[str, Attempts], *, once: bool) -> Evidence:
+def evidence_of(
+    state: ResourceState, attempts: Mapping[str, Attempts], *, once: bool, texts: Texts = _NO_TEXTS
+) -> Evidence:
     """What is believed of each component and symptom, and since when."""
     made = _made(attempts, once=once)
     components = {}
     for name, keys in component_members(state.resource).items():
         one = state.components[name]
         seen = _seen(one.verdict, one.finding, one.since, made(keys))
-        components[name] = replace(seen, deciding=any(state.probes[key].deciding for key in keys) and not once)
+        deciding = any(state.probes[key].deciding for key in keys) and not once
+        components[name] = replace(seen, deciding=deciding, texts=texts.get(name, ()))
     symptoms = {}
     for name, keys in symptom_members(state.resource).items():
         worst = state.symptoms[name]

@@ -11,10 +11,11 @@ _ACCOUNT = "system:serviceaccount:"
 _MAX_ROLE_NAME = 63
 
 
-def remedy(namespace: str, message: str, verbs: str = "") -> str:
+def remedy(namespace: str, message: str, verbs: str = "", name: str = "") -> str:
     """`; to grant it: ` and the line that does, for what the API server refused by `message`; empty when it isn't told.
 
-    `verbs`: all that are needed, where the refused one will not be enough.
+    `verbs`: all that are needed, where the refused one will not be enough. `namespace`: empty for all of them.
+    `name`: the only object for which it is granted.
     """
     found = _REFUSED.search(message)
     if not found:
@@ -22,13 +23,14 @@ def remedy(namespace: str, message: str, verbs: str = "") -> str:
     user, verb, resource, group = found.groups()
     plural, slash, sub = resource.partition("/")
     what = f"{plural}{'.' if group else ''}{group}{slash}{sub}"
-    return f"; to grant it: {grant(namespace, user, verbs or verb, what)}"
+    return f"; to grant it: {grant(namespace, user, verbs or verb, what, name)}"
 
 
 def grant(namespace: str, user: str, verbs: str, resource: str, name: str = "") -> str:
     """Lets `user` do `verbs` (separated by commas) to a `resource` in the namespace, or only to the one called `name`.
 
-    A line of two commands: a Role, whose name tells what it grants, and its binding.
+    A line of two commands: a Role, whose name tells what it grants, and its binding. For all namespaces, with an
+    empty one, these are a ClusterRole and its binding.
     """
     subject, whose = f"--user={shlex.quote(user)}", user
     if user.startswith(_ACCOUNT):
@@ -37,11 +39,11 @@ def grant(namespace: str, user: str, verbs: str, resource: str, name: str = "") 
         whose = whose if space == namespace else f"{space}.{whose}"
     role = _role_name(whose, verbs, name or resource)
     only = f" --resource-name={name}" if name else ""
-    kubectl = f"kubectl -n {namespace} create"
+    kubectl, kind = (f"kubectl -n {namespace} create", "role") if namespace else ("kubectl create", "clusterrole")
     # not &&: the first half may be left from before
     return (
-        f"{kubectl} role {role} --verb={verbs} --resource={resource}{only};"
-        f" {kubectl} rolebinding {role} --role={role} {subject}"
+        f"{kubectl} {kind} {role} --verb={verbs} --resource={resource}{only};"
+        f" {kubectl} {kind}binding {role} --{kind}={role} {subject}"
     )
 
 

@@ -10,10 +10,18 @@ PatternError: type[Exception] = re2.error
 """What `compiled` raises; its first argument is RE2's own text, in bytes."""
 
 
+class Match(Protocol):
+    """Where an expression was found."""
+
+    def group(self) -> bytes:
+        """What it has matched."""
+        ...
+
+
 class Pattern(Protocol):
     """A compiled expression."""
 
-    def search(self, text: bytes) -> object | None:
+    def search(self, text: bytes) -> Match | None:
         """A match anywhere in `text`, or None."""
         ...
 

@@ -151,7 +151,9 @@ class ReasonInfo:
 
 
 _H, _D, _N, _U = Verdict.HEALTHY, Verdict.DEGRADED, Verdict.UNKNOWN, Verdict.UNHEALTHY
-_ALL = "every probe"
+EVERY_PROBE = "every probe"
+"""Who gives the reasons that tell of the way to a target."""
+_ALL = EVERY_PROBE
 _Row = ReasonInfo
 
 REASONS: dict[Reason, ReasonInfo] = {

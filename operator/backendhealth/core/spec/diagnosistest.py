@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from backendhealth.core.durations import seconds
 from backendhealth.core.spec.backendhealth import ObjectMeta, ProfileRef
-from backendhealth.core.spec.base import Model, Name, ObjectName, Raw, Rule, Text, duration_between, meaning
+from backendhealth.core.spec.base import Model, Name, ObjectName, Text, duration_between, meaning
 from backendhealth.core.spec.profile import Effect, ReasonName
 
 TEST_KIND = "DiagnosisTest"
@@ -104,8 +102,8 @@ class Expected(Model):
     mismatches: Names | None = Field(
         default=None, description="All features and components that contradict the profile, in any order."
     )
-    conditions: Annotated[dict[str, Literal["True", "False", "Unknown", "Absent"]], Field(max_length=128)] = (
-        Field(default={}, description="Conditions by type, with their status.")
+    conditions: Annotated[dict[str, Literal["True", "False", "Unknown", "Absent"]], Field(max_length=128)] = Field(
+        default={}, description="Conditions by type, with their status."
     )
     next_steps: Annotated[dict[str, Text], Field(max_length=100)] = Field(
         default={}, description="Root causes, each with a text that its next step holds."
@@ -124,27 +122,6 @@ class Never(Model):
     mismatches: Names = Field(default=[], description="Features and components that never contradict the profile.")
 
 
-def _falling(field: str) -> Callable[[Raw], list[tuple[str | int, ...]]]:
-    def places(raw: Raw) -> list[tuple[str | int, ...]]:
-        times = [seconds(one["at"]) for one in raw[field]]
-        return [(index, "at") for index in range(1, len(times)) if times[index] < times[index - 1]]
-
-    return places
-
-
-def _in_order(field: str) -> Rule:
-    where = _falling(field)
-    return Rule(
-        id="times-in-order",
-        message="it comes before the one above it: put them in order of time",
-        cel="",
-        fields=(f"{field}.at",),
-        holds=lambda raw: not where(raw),
-        field=field,
-        where=where,
-    )
-
-
 class DiagnosisCase(Model):
     """What is seen over time, and what must be told. Before the first step everything is healthy."""
 
@@ -158,7 +135,6 @@ class DiagnosisCase(Model):
         default=None, description="All components that are called a root cause at any time of the case, in any order."
     )
     never: Never | None = Field(default=None, description="What must not be told at any time of the case.")
-    rules: ClassVar[tuple[Rule, ...]] = (_in_order("steps"), _in_order("expect"))
 
 
 class DiagnosisTestSpec(Model):
@@ -169,8 +145,8 @@ class DiagnosisTestSpec(Model):
     )
     backend_health: ObjectName | None = Field(
         default=None,
-        description="A BackendHealth among the files; default: one with a probe for each component and symptom that"
-        " the steps name.",
+        description="A BackendHealth among the files; default: one for each case, with a probe for each component and"
+        " symptom that its steps name.",
     )
     cases: Annotated[list[DiagnosisCase], Field(min_length=1, max_length=1000)] = Field(
         description="The cases.", json_schema_extra={"x-kubernetes-list-map-keys": ["name"]}

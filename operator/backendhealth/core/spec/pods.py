@@ -118,6 +118,23 @@ class LabelSelector(Model):
         return ",".join(labels + [expression.text for expression in self.match_expressions])
 
 
+class PodLogs(Model):
+    """What the pods log, looked through for the profile's signatures while something of the resource fails.
+
+    Read as `serviceAccountName`, which must be allowed to get pods/log. No line is shown anywhere.
+    """
+
+    container: (
+        Annotated[
+            str, Field(min_length=1, max_length=63, pattern=meaning("the name of a container", f"^{_DNS_LABEL}$"))
+        ]
+        | None
+    ) = Field(default=None, description="Container whose log it is; the pod's first one by default.")
+    lines: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=100, description="Last lines of each log that are looked at, in 64 KiB at most."
+    )
+
+
 class PodsProbe(Model):
     """Pods: how many are ready, and why the others are not, as the API server tells by a watch."""
 
@@ -130,4 +147,7 @@ class PodsProbe(Model):
     )
     restart_window: Annotated[str, duration_between("10s", "24h")] = Field(
         default="10m", description="Time over which restarts are counted, and in which a kill for memory stays told."
+    )
+    logs: PodLogs | None = Field(
+        default=None, description="Looks through the pods' logs while something fails. Not done by default."
     )
