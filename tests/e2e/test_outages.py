@@ -86,7 +86,7 @@ def test_a_namespace_that_is_deleted_takes_its_resources_along_quietly(installed
         wait_for(installed, other, name, "Unhealthy")
     lines = len(platform.log(installed))
     installed.kubectl("delete", "namespace", other, "--wait=false")
-    # Kubernetes' own pace: after an outage its controllers watch again within 30 s, and what failed once waits 5, 10 … s
+    # Kubernetes' own pace: after an outage its controllers watch again within 30 s; what has failed waits 5, 10 … s
     wait_until(are_gone, 120, "its resources gone")
     # told after all that this may have caused
     apply(installed, namespace, "after", nowhere)

@@ -150,7 +150,7 @@ def test_names_and_columns_of_profiles() -> None:
     assert (names["kind"], names["shortNames"], names["categories"]) == (
         "DiagnosisProfile",
         ["dprof"],
-        ["backendhealth"],
+        ["backendhealth-all"],
     )
     (only,) = profile_crd()["spec"]["versions"]
     assert [column["name"] for column in only["additionalPrinterColumns"]] == ["Title", "Age"]

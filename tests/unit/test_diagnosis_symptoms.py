@@ -241,3 +241,18 @@ def test_texts_of_parts_that_work_do_not_count():
 
     assert "says so" in against(CRASH)
     assert "says so" not in against(Reason.PROBE_SUCCEEDED)
+
+
+def test_a_text_that_seems_to_speak_against_another_is_no_contradiction_when_something_explains_it():
+    signatures = [{"name": "refused", "pattern": "refused", "implicates": ["cache"], "because": "No cache."}]
+    platform = profile(
+        "db", "cache", symptoms=SYMPTOMS[1:2], signatures=signatures, features=[{"name": "login", "title": "login"}]
+    )
+    works = {"cache": up(), "lb": up(), "api": up()}
+    answer = ask(
+        platform, {**works, "db": down(-10, message="gone")}, {"login": down(-9, message="connection refused")}
+    )
+    assert explained(answer) == {"symptom/login": ["db"]}
+    assert answer.diagnosis.mismatches == []
+    answer = ask(platform, {**works, "db": up()}, {"login": down(-9, message="connection refused")})
+    assert [one.name for one in answer.diagnosis.mismatches] == ["cache"]

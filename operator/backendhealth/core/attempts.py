@@ -39,7 +39,7 @@ class Attempts:
         settled = self.settled if after.deciding else started
         works = found in _WORKS
         if works and self.onset is None:  # as nearly always: by hand in a quarter of the time of replace
-            return Attempts(None, started, None, settled, started, False, self.outage, self.earlier)  # noqa: FBT003
+            return Attempts(None, started, None, settled, started, False, self.outage, self.earlier)
         made = replace(self, settled=settled, newest=started)
         if works and self.onset is not None:
             return _worked(made, self.onset, started, after.verdict)

@@ -58,7 +58,8 @@ def _definition(kind: str, plural: str, short: str, schema: Schema, columns: tup
                 "plural": plural,
                 "singular": kind.lower(),
                 "shortNames": [short],
-                "categories": ["backendhealth"],
+                # not the name of a kind: `kubectl get backendhealth NAME` would mean every kind of the category
+                "categories": ["backendhealth-all"],
             },
             "scope": "Namespaced",
             "versions": [

@@ -160,7 +160,8 @@ def failed_execute(message: str) -> tuple[Reason, str]:
     if message.startswith("unexpected response code"):
         return Reason.CORE_REFUSED, "core was reached and refuses; its log says why"
     if _CONNECT.search(message):
-        return Reason.CONNECT_FAILED, "the API can't connect to what it needs: a core, discovery or Redis"
+        # names no backend: signatures look for their names in what the API says itself
+        return Reason.CONNECT_FAILED, "the API can't reach what it needs for that"
     return Reason.EXECUTE_FAILED, "it fails"
 
 

@@ -8,7 +8,7 @@ from backendhealth.core.diagnosis.causes import rulings
 from backendhealth.core.diagnosis.evidence import Answer, Evidence
 from backendhealth.core.diagnosis.impact import noticed
 from backendhealth.core.diagnosis.proof import Ruled, root_cause
-from backendhealth.core.diagnosis.signatures import Match, matches
+from backendhealth.core.diagnosis.signatures import matches
 from backendhealth.core.diagnosis.standing import Standing, standing
 from backendhealth.core.diagnosis.suspects import next_question, suspects
 from backendhealth.core.diagnosis.symptoms import symptom_rulings
@@ -52,17 +52,22 @@ def diagnose(profile: DiagnosisProfileSpec, evidence: Evidence, now: float) -> A
         suspects=[Suspect(component=name, because=clip(why)) for name, why in suspected.items()][:_MOST_SUSPECTS],
         next_question=clip(next_question(world, made, ruled.symptoms, list(suspected))),
         impact=impact.impact,
-        mismatches=_merged([*impact.mismatches, *_contradicted(world, matched)]),
+        mismatches=_merged([*impact.mismatches, *_contradicted(world, ruled)]),
     )
     waits = {name for _, ruling in told for name in ruling.waits}
     again = [ruling.until for _, ruling in told if ruling.until is not None]
     return Answer(diagnosis, frozenset(waits) | impact.asked, min(again, default=None))
 
 
-def _contradicted(world: World, matched: Iterable[Match]) -> list[Mismatch]:
-    """Components that an error text speaks against and that work."""
+def _contradicted(world: World, ruled: Ruled) -> list[Mismatch]:
+    """Components that an error text speaks against and that work, unless something quite else explains the text."""
+    explained = {name: ruling.by for name, ruling in ruled.components.items()}
+    explained |= {one.name: ruling.by for one, ruling in ruled.symptoms}
     found = []
-    for match in matched:
+    for match in ruled.matched:
+        by = explained.get(match.source)
+        if by and set(by).isdisjoint(match.signature.implicates):
+            continue
         for name in match.signature.implicates:
             seen = world.seen.get(name)
             if seen and seen.verdict is Verdict.HEALTHY and standing(world, name, match.start) is Standing.CLEARED:
