@@ -14,6 +14,7 @@ from tests.servers.kubernetes import ControlPlane
 
 _EMPTIED = (
     "apis/backendhealth.dev/v1alpha1/{}/backendhealths",
+    "apis/backendhealth.dev/v1alpha1/{}/diagnosisprofiles",
     "apis/coordination.k8s.io/v1/{}/leases",
     "api/v1/{}/pods",
     "api/v1/{}/secrets",

@@ -15,7 +15,7 @@ import pytest
 from backendhealth.core.pods import Pod, pod_of
 from backendhealth.core.reasons import Reason
 from backendhealth.core.spec.pods import LabelSelector
-from backendhealth.kube import podwatch
+from backendhealth.kube import podwatch, reflector
 from backendhealth.kube.api import Api, Observe, connect
 from backendhealth.kube.podwatch import PodWatches, View
 from backendhealth.probes.exchange import ProbeError
@@ -154,7 +154,7 @@ async def test_what_is_not_judged_is_not_told(watches: PodWatches, pods: Pods, n
 
 
 async def test_more_pods_than_a_page(watches: PodWatches, pods: Pods, namespace: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(podwatch, "PAGE", 3)
+    monkeypatch.setattr(reflector, "PAGE", 3)
     await pods.create_many(10)
     assert len(await Look(watches, namespace).names()) == 10
 
@@ -179,7 +179,7 @@ async def test_all_who_look_share_one_watch(watches: PodWatches, pods: Pods, nam
 async def test_a_watch_that_the_server_ends_goes_on(
     control_plane: ControlPlane, namespace: str, pods: Pods, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(podwatch, "WATCH_SECONDS", 1)
+    monkeypatch.setattr(reflector, "WATCH_SECONDS", 1)
     requests: list[str] = []
     async with watches_with(control_plane.kubeconfig, lambda method, *_: requests.append(method)) as watches:
         look = Look(watches, namespace)
@@ -257,7 +257,7 @@ async def test_the_api_server_falls_silent(
     control_plane: ControlPlane, watches: PodWatches, pods: Pods, namespace: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(podwatch, "LOST_AFTER", 0.5)
-    monkeypatch.setattr(podwatch, "SILENCE", 1.0)
+    monkeypatch.setattr(reflector, "SILENCE", 1.0)
     look = Look(watches, namespace)
     assert await look.names() == []
     control_plane.pause()

@@ -33,6 +33,8 @@ SERVING = {
     Grant(OURS, "backendhealths", "list"),
     Grant(OURS, "backendhealths", "watch"),
     Grant(OURS, "backendhealths/status", "update"),
+    Grant(OURS, "diagnosisprofiles", "list"),
+    Grant(OURS, "diagnosisprofiles", "watch"),
     Grant("", "pods", "list"),
     Grant("", "pods", "watch"),
     Grant("", "events", "create"),
@@ -51,6 +53,8 @@ FENCE = {
 EVERYBODY = {"selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews", "clustertrustbundles"}
 DANGEROUS = [
     *(Grant("", "secrets", verb) for verb in ("get", "list", "watch", "create", "update", "patch", "delete")),
+    Grant("", "pods/log", "get"),  # as the ServiceAccount that the BackendHealth names, if its owner allows it
+    *(Grant(OURS, "diagnosisprofiles", verb) for verb in ("create", "update", "patch", "delete")),
     *(Grant("", "pods/exec", verb) for verb in ("get", "create")),
     *(Grant("", "pods", verb) for verb in ("get", "create", "update", "patch", "delete")),
     *(Grant("", "pods/ephemeralcontainers", verb) for verb in ("update", "patch")),
@@ -157,10 +161,13 @@ async def test_kubectl_says_the_same(control_plane: ControlPlane, installed: str
     assert control_plane.kubectl(*can_i, "get", "secrets", check=False).startswith("no")
 
 
+KINDS = ("backendhealths", "diagnosisprofiles")
 PEOPLE = {
-    "backendhealth-view": {Grant(OURS, "backendhealths", verb) for verb in ("get", "list", "watch")},
+    "backendhealth-view": {Grant(OURS, kind, verb) for kind in KINDS for verb in ("get", "list", "watch")},
     "backendhealth-edit": {
-        Grant(OURS, "backendhealths", verb) for verb in ("create", "update", "patch", "delete", "deletecollection")
+        Grant(OURS, kind, verb)
+        for kind in KINDS
+        for verb in ("create", "update", "patch", "delete", "deletecollection")
     },
     "backendhealth-approver": {Grant(OURS, "remediations", verb) for verb in ("get", "list", "watch", "approve")},
 }

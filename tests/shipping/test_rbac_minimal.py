@@ -79,6 +79,14 @@ class Scene:
         made["status"] = good()["status"]
         self.plane.request("PUT", f"{pods}/{name}/status", made)
 
+    def write_profile(self, title: str) -> None:
+        """The profile that a BackendHealth names, with this title."""
+        profiles = f"/apis/backendhealth.dev/v1alpha1/namespaces/{self.namespace}/diagnosisprofiles"
+        there = self.get(f"{profiles}/shop")
+        made = {"apiVersion": f"{OURS}/v1alpha1", "kind": "DiagnosisProfile", "spec": {"title": title}}
+        made["metadata"] = there.get("metadata") or {"name": "shop"}
+        self.plane.request("PUT" if there else "POST", f"{profiles}/shop" if there else profiles, made)
+
     def logs(self, pattern: str) -> bool:
         return bool(re.search(pattern, self.operator.log(200_000)))
 
@@ -142,6 +150,17 @@ def counts_events(scene: Scene) -> bool:
     return scene.becomes(lambda: any(one["count"] > 1 for one in scene.events()))
 
 
+def follows_profiles(scene: Scene) -> bool:
+    """Three in a row: without a watch a list may still show one."""
+
+    def followed(title: str) -> bool:
+        scene.write_profile(title)
+        return scene.becomes(lambda: not scene.resources.condition("profiled", "Stalled"))
+
+    scene.has_gone("Healthy", "profiled")
+    return all(map(followed, "abc")) and not scene.logs("diagnosisprofiles can't be watched")
+
+
 def reads_pods(scene: Scene) -> bool:
     scene.has_gone("Healthy")
     return scene.goes("Healthy", "pods")
@@ -162,6 +181,8 @@ WITHOUT: dict[Grant, Callable[[Scene], bool]] = {
     Grant(OURS, "backendhealths", "list"): writes_status,
     Grant(OURS, "backendhealths", "watch"): follows_changes,
     Grant(OURS, "backendhealths/status", "update"): writes_status,
+    Grant(OURS, "diagnosisprofiles", "list"): follows_profiles,
+    Grant(OURS, "diagnosisprofiles", "watch"): follows_profiles,
     Grant("", "pods", "list"): reads_pods,
     Grant("", "pods", "watch"): reads_pods,
     Grant("", "events", "create"): tells_in_events,
@@ -193,6 +214,8 @@ def staged(control_plane: ControlPlane, namespace: str) -> Iterator[Callable[...
                 control_plane, namespace, redis, Operator(control_plane, namespace, *flags, kubeconfig=kubeconfig)
             )
             scene.run_pod("core-0")
+            scene.write_profile("A shop")
+            scene.resources.apply("profiled", *probes_of(scene)["redis"], profileRef={"name": "shop"})
             for name, probes in probes_of(scene).items():
                 scene.resources.apply(name, *probes)
             stack.callback(scene.operator.close)

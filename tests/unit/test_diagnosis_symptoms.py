@@ -256,3 +256,30 @@ def test_a_text_that_seems_to_speak_against_another_is_no_contradiction_when_som
     assert answer.diagnosis.mismatches == []
     answer = ask(platform, {**works, "db": up()}, {"login": down(-9, message="connection refused")})
     assert [one.name for one in answer.diagnosis.mismatches] == ["cache"]
+
+
+NO_DB = {"name": "no-db", "pattern": "check to db failed", "implicates": ["db"], "because": "It can't reach the db."}
+
+
+def test_the_log_of_one_that_works_tells_whom_to_suspect():
+    listing = {**SYMPTOMS[1], "implicates": ["lb", "db"]}
+    platform = profile("db", "lb", "api", symptoms=[listing], signatures=[NO_DB])
+    failing = {"login": down(-9)}
+    assert suspected(ask(platform, {"api": up()}, failing)) == ["lb", "db"]
+    said = ask(platform, {"api": up(texts=("check to db failed",))}, failing)
+    assert suspected(said) == ["db", "lb"]
+    assert said.diagnosis.suspects[0].because == "api says so: It can't reach the db."
+    assert causes(said) == []
+
+
+def test_the_log_of_a_cause_that_speaks_of_what_nobody_watches_is_evidence():
+    platform = profile("db", "api: db", signatures=[NO_DB])
+    answer = ask(platform, {"api": down(texts=("check to db failed",))})
+    assert causes(answer) == ["api"]
+    assert "It can't reach the db." in evidence(answer, "api")
+
+
+def test_logs_say_nothing_while_nothing_fails():
+    platform = profile("db", "api: db", signatures=[NO_DB])
+    answer = ask(platform, {"db": up(), "api": up(texts=("check to db failed",))})
+    assert (answer.diagnosis.mismatches, answer.diagnosis.suspects) == ([], [])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from backendhealth.core.annotations import probe_requested_at, suspended_until
 from backendhealth.core.attempts import NONE, Attempts
-from backendhealth.core.diagnosed import diagnosed
+from backendhealth.core.diagnosed import Texts, diagnosed
 from backendhealth.core.diagnosis.evidence import NEVER
 from backendhealth.core.diagnosis.upstream import upstream
 from backendhealth.core.knowledge import NOTHING_KNOWN, Knowledge
@@ -26,6 +26,7 @@ from backendhealth.core.restoring import restored_attempts, restored_state
 from backendhealth.core.speakers import Speaker, speakers
 from backendhealth.core.spec.backendhealth import BackendHealth
 from backendhealth.core.spec.hosts import hosts_of
+from backendhealth.core.spec.profile import Signature
 from backendhealth.core.spec.status import BackendHealthStatus
 from backendhealth.core.statusof import status_of
 from backendhealth.core.timing import ProbeTiming, timing_of
@@ -43,6 +44,7 @@ class _Held:
     speakers: dict[str, Speaker]
     attempts: dict[str, Attempts]
     """By the keys of what is believed: of probes and of their parts."""
+    texts: Texts = field(default_factory=dict)
 
     def waits_for(self, speaker: Speaker, now: float) -> bool:
         """Whether the diagnosis waits for what the probe says, or for the time that it is now."""
@@ -147,12 +149,24 @@ class Cycle:
         wanted = probe_requested_at(resource.metadata.annotations)
         asked = state.request.asked(wanted, frozenset(timing) - suspended, now)
         state = replace(state, request=asked, knowledge=knowledge)
-        state = diagnosed(state, attempts, now, once=self._once)
+        texts = old.texts if old else {}
+        state = diagnosed(state, attempts, now, once=self._once, texts=texts)
         status = status_of(state, old.status if old else restored, now)
-        self._held[resource.key] = _Held(state, status, timing, speakers(resource), attempts)
+        self._held[resource.key] = _Held(state, status, timing, speakers(resource), attempts, texts)
         if old is None or status != old.status:
             self._sink(resource, status)
         return fresh
+
+    def signatures(self, key: str) -> list[Signature]:
+        """Those of the profile in force."""
+        return self._held[key].state.knowledge.profile.signatures
+
+    def logged(self, key: str, texts: Texts, now: float) -> None:
+        """Take what signatures have found in the logs of the resource's pods, in place of what was found before."""
+        held = self._held.get(key)
+        if held is not None and held.texts != texts:
+            held.texts = texts
+            self._tell(held, (), now)
 
     def remove(self, key: str) -> None:
         """Forget a resource."""
@@ -214,7 +228,7 @@ class Cycle:
 
     def _tell(self, held: _Held, components: Iterable[str], now: float) -> None:
         state = update(held.state, held.state.probes, components, now)
-        held.state = diagnosed(state, held.attempts, now, once=self._once)
+        held.state = diagnosed(state, held.attempts, now, once=self._once, texts=held.texts)
         status = status_of(held.state, held.status, now)
         if status != held.status:
             held.status = status

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable, Hashable, Iterable
 from typing import cast
 
+from backendhealth.core.diagnosed import Texts
 from backendhealth.core.knowledge import NOTHING_KNOWN, Knowledge
 from backendhealth.core.observation import Finding, Observation
 from backendhealth.core.spec.backendhealth import BackendHealth
@@ -15,7 +16,8 @@ from backendhealth.core.timing import first_attempt
 from backendhealth.engine.cycle import Cycle
 from backendhealth.engine.exchanges import Exchanges, Shared, end
 from backendhealth.engine.hearing import ProbeKey
-from backendhealth.engine.ports import OpenProber, Recorder, Sink, WallClock
+from backendhealth.engine.logs import LogReading
+from backendhealth.engine.ports import OpenProber, ReadLogs, Recorder, Sink, WallClock
 from backendhealth.engine.scheduler import Scheduler
 
 
@@ -33,10 +35,13 @@ class Engine:
         sink: Sink,
         record: Recorder | None = None,
         lateness: Callable[[float], None] | None = None,
+        read_logs: ReadLogs | None = None,
         once: bool = False,
     ) -> None:
         self._clock = clock
-        self._cycle = Cycle(sink, once=once)
+        self._sink = sink
+        self._cycle = Cycle(self._told, once=once)
+        self._logs = LogReading(read_logs, self._cycle.signatures, self._logged, self._fail) if read_logs else None
         self._exchanges = Exchanges(open_prober, self._signalled)
         self._scheduler = Scheduler(self._start)
         self._record = record
@@ -86,6 +91,8 @@ class Engine:
     async def remove(self, key: str) -> None:
         """Forget a resource, end its attempts and close what they kept."""
         self._cycle.remove(key)
+        if self._logs is not None:
+            self._logs.forget(key)
         await end(self._let_go([probe for probe in self._due if probe[0] == key]))
 
     def probe_now(self, key: ProbeKey) -> None:
@@ -108,12 +115,22 @@ class Engine:
         """End all attempts, close all connections."""
         self._scheduler.close()
         self._due.clear()
+        if self._logs is not None:
+            await self._logs.close()
         await end(self._exchanges.release_all())
 
     async def run(self) -> None:
         """Run until cancelled; raises what a fault of our own (in the sink, the recorder, the cycle) raised."""
         self._failed = self._failed or asyncio.get_running_loop().create_future()
         await asyncio.shield(self._failed)  # cancelling a run must not settle it: faults would be lost after that
+
+    def _told(self, resource: BackendHealth, status: BackendHealthStatus) -> None:
+        self._sink(resource, status)
+        if self._logs is not None:
+            self._logs.told(resource, status)
+
+    def _logged(self, key: str, texts: Texts) -> None:
+        self._cycle.logged(key, texts, self._clock())
 
     async def _attempt_of(self, key: ProbeKey) -> None:
         under_way = self._exchanges.get(key).under_way
@@ -155,8 +172,11 @@ class Engine:
         error = None if task.cancelled() else task.exception()
         if task.cancelled() and shared.waiting:  # not by us: whoever is let go of waits no longer
             error = RuntimeError("an attempt was cancelled by nobody who may")
-        if error is None or self._once:
-            return
+        if error is not None and not self._once:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """A fault of our own ends the run."""
         self._failed = self._failed or asyncio.get_running_loop().create_future()
         if not self._failed.done():
             self._failed.set_exception(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from backendhealth.core.observation import Finding, Observation
@@ -32,3 +32,8 @@ Sink = Callable[[BackendHealth, BackendHealthStatus], None]
 """Takes each new status of a resource."""
 Recorder = Callable[[Observation], None]
 """Takes every observation."""
+ReadLogs = Callable[[BackendHealth, Probe], Awaitable[Sequence[bytes]]]
+"""The last lines that the pods of a probe have logged, for a resource; none when they can't be read.
+
+Bounded in time and bytes; raises nothing but cancellation.
+"""

@@ -106,6 +106,27 @@ class Api:
         timeout: float = REQUEST_TIMEOUT,
     ) -> Json:
         """The answer's object; `headers` may impersonate. Raises ApiError or ApiUnavailable."""
+        response, text = await self._exchange(method, path, query, body, content_type, headers, timeout)
+        return _answer(response, text)
+
+    async def text(self, path: str, query: Query, *, headers: Mapping[str, str], timeout: float) -> bytes:
+        """What is no object: a log. Ask the server for no more than fits. Raises as `request` does."""
+        accepting = {"Accept": "*/*", **headers}
+        response, text = await self._exchange("GET", path, query, None, "application/json", accepting, timeout)
+        if response.status != HTTPStatus.OK:
+            _answer(response, text)
+        return text
+
+    async def _exchange(  # noqa: PLR0913, PLR0917
+        self,
+        method: str,
+        path: str,
+        query: Query | None,
+        body: Any,
+        content_type: str,
+        headers: Mapping[str, str] | None,
+        timeout: float,
+    ) -> tuple[aiohttp.ClientResponse, bytes]:
         about = resource_of(path)
         try:
             async with asyncio.timeout(timeout):
@@ -115,7 +136,7 @@ class Api:
             self._observe(method, about, 0)
             raise ApiUnavailable(f"the API server at {self.host} does not answer: {_told(error)}") from None
         self._observe(method, about, response.status)
-        return _answer(response, text)
+        return response, text
 
     async def pages(self, path: str, query: Query | None = None) -> AsyncIterator[tuple[list[Json], str]]:
         """The objects below `path`, some at a time, and the list's resourceVersion. Raises as `request` does."""

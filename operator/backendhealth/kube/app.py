@@ -25,7 +25,9 @@ from backendhealth.kube.events import EventRecorder
 from backendhealth.kube.health import Health
 from backendhealth.kube.leases import Leases
 from backendhealth.kube.metrics import Metrics
+from backendhealth.kube.podlogs import PodLogs
 from backendhealth.kube.podwatch import PodWatches
+from backendhealth.kube.profiles import Profiles
 from backendhealth.kube.resync import Resync
 from backendhealth.kube.secrets import SecretReader
 from backendhealth.kube.settings import Settings
@@ -78,6 +80,7 @@ class App:
         self._run("events", self._events.run())
         self._run("writer", self._writer.run())
         self._run("engine", self._engine.run())
+        self._run("profiles", self._profiles.run())
         self._run("resync", self._resync.run())
         if self._leases is not None:
             self._run("leases", self._leases.run())
@@ -144,8 +147,10 @@ class App:
             sink=self._controller.told,
             record=self._metrics.observed,
             lateness=self._metrics.lateness,
+            read_logs=PodLogs(api, self._pods, self._controller.logs_read).read,
         )
-        self._controller.drive(self._engine)
+        self._profiles = Profiles(api, settings.namespaces, self._profiles_changed)
+        self._controller.drive(self._engine, self._profiles.knowledge_of)
         self._resync = Resync(api, self._controller, settings.namespaces, settings.resync_seconds)
         self._metrics.read_from(
             queue=lambda: self._writer.queue, watch_age=self._resync.watch_age, overdue=self._engine.most_late
@@ -160,6 +165,10 @@ class App:
     def _delivered(self, kind: str | None, raw: Json) -> None:
         if not self._stopping:
             self._resync.delivered(kind, raw)
+
+    def _profiles_changed(self) -> None:
+        if not self._stopping:
+            self._controller.reconsider()
 
     def _elected(self) -> Leases:
         settings = self._settings

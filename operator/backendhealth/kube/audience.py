@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+
+from backendhealth.core.announcing import MAX_NOTE, Announcement, cut_bytes
 from backendhealth.core.spec.backendhealth import BackendHealth
 from backendhealth.core.spec.status import BackendHealthStatus
 from backendhealth.kube.api import Json
 from backendhealth.kube.events import EventRecorder
 from backendhealth.kube.logs import log_change
 from backendhealth.kube.metrics import Metrics
+
+log = logging.getLogger(__name__)
 
 
 class Audience:
@@ -30,6 +35,11 @@ class Audience:
         self._metrics.status_changed(key, new)
         self._events.changed(ref, old, new)
         log_change(key, old.summary if old else None, new)
+
+    def logs_unread(self, ref: Json, why: str) -> None:
+        """Pods' logs can't be looked through for a resource."""
+        log.warning("%s/%s: %s", ref["namespace"], ref["name"], why)
+        self._events.tell(ref, Announcement("Warning", "Logs", "LogsNotRead", cut_bytes(why, MAX_NOTE)))
 
     def written(self, key: str, at: float) -> None:
         """The API server shows that a status was last written `at`, in seconds since the epoch."""

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from backendhealth.core.annotations import PROBE_REQUESTED_AT, SUSPENDED_UNTIL, suspended_until
+from backendhealth.core.knowledge import Knowledge
 from backendhealth.core.restoring import written_status
-from backendhealth.core.spec.backendhealth import BackendHealth
+from backendhealth.core.spec.backendhealth import BackendHealth, Probe
 from backendhealth.core.spec.status import BackendHealthStatus
 from backendhealth.core.stalled import stalled_status
 from backendhealth.core.validate import validate
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 JUST_CREATED = 10.0
 """Seconds for which somebody may be waiting for the first verdict of an object, wherever we heard of it."""
+LookUp = Callable[[BackendHealth, Knowledge | None], Knowledge | None]
+"""See Profiles.knowledge_of."""
 MAX_TIMER = 3600.0  # seconds; a clock that is stepped meanwhile is noticed by then
 
 
@@ -40,6 +43,15 @@ class _Known:
     ref: Json
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A resource whose platform's profile is not listed yet."""
+
+    resource: BackendHealth
+    previous: BackendHealthStatus | None
+    spread: bool
+
+
 class Controller:
     """Feeds the engine. `serves` says whether we may act in a namespace at this moment."""
 
@@ -51,14 +63,21 @@ class Controller:
         self._clock = clock
         self._audience = audience
         self._engine: Engine | None = None
+        self._look_up: LookUp | None = None
+        self._applied: dict[str, BackendHealth] = {}
+        self._in_force: dict[str, Knowledge] = {}
+        """Kept while an object's spec can't be used: its last good profile is meant to stay."""
+        self._waiting: dict[str, _Waiting] = {}
+        self._unread: dict[str, dict[str, str]] = {}
         self._known: dict[str, _Known] = {}
         self._told: dict[str, BackendHealthStatus] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
-    def drive(self, engine: Engine) -> None:
-        """The engine to feed; it must have `told` as its sink."""
+    def drive(self, engine: Engine, look_up: LookUp) -> None:
+        """The engine to feed, which must have `told` as its sink, and what tells what is known of a platform."""
         self._engine = engine
+        self._look_up = look_up
 
     @property
     def served(self) -> dict[str, str]:
@@ -100,10 +119,28 @@ class Controller:
         for key in [key for key in self._known if which(key.split("/", 1)[0])]:
             self._drop(key)
 
+    def reconsider(self) -> None:
+        """What is known of some resource's platform may have changed: a diagnosis is made anew, no probe."""
+        for waiting in list(self._waiting.values()):
+            self._apply(waiting)
+        for key, resource in list(self._applied.items()):
+            if resource.spec.profile_ref is not None and self._known_of(resource) not in (None, self._in_force[key]):
+                self._apply(_Waiting(resource, None, spread=False))
+
     def told(self, resource: BackendHealth, status: BackendHealthStatus) -> None:
         """The engine's sink."""
         if resource.key in self._known:  # else it was dropped meanwhile, and the engine is about to hear of it
             self._tell(resource.key, status)
+
+    def logs_read(self, resource: BackendHealth, probe: Probe, problem: str) -> None:
+        """The logs of a probe's pods were looked through, or why they can't be: told once for each why."""
+        known = self._known.get(resource.key)
+        if known is None:
+            return
+        unread = self._unread.setdefault(resource.key, {})
+        if problem and problem != unread.get(probe.name):
+            self._audience.logs_unread(known.ref, problem)
+        unread[probe.name] = problem
 
     async def close(self) -> None:
         """Wait for what is being ended."""
@@ -124,13 +161,35 @@ class Controller:
         resource, problems = validate({name: value for name, value in raw.items() if name != "status"})
         self._arm(key, raw)
         if resource is None:
+            self._forget(key)
             if not new:
                 self._end(self._driven.remove(key))
             generation = raw["metadata"].get("generation", 1)
             self._tell(key, stalled_status(generation, problems, previous, self._clock()))
             return
         self._audience.declared(resource)
-        self._end(self._driven.apply(resource, restored=previous, spread=spread))
+        self._apply(_Waiting(resource, previous, spread))
+
+    def _apply(self, taken: _Waiting) -> None:
+        resource, key = taken.resource, taken.resource.key
+        knowledge = self._known_of(resource)
+        if knowledge is None and key not in self._applied:
+            self._waiting[key] = taken
+            return
+        knowledge = knowledge or self._in_force[key]
+        self._waiting.pop(key, None)
+        self._applied[key], self._in_force[key] = resource, knowledge
+        self._end(self._driven.apply(resource, knowledge=knowledge, restored=taken.previous, spread=taken.spread))
+
+    def _known_of(self, resource: BackendHealth) -> Knowledge | None:
+        if self._look_up is None:
+            raise RuntimeError("no profiles yet")
+        return self._look_up(resource, self._in_force.get(resource.key))
+
+    def _forget(self, key: str) -> None:
+        """Nothing of it is in the engine any more."""
+        self._applied.pop(key, None)
+        self._waiting.pop(key, None)
 
     def _arm(self, key: str, raw: Json) -> None:
         """Come back when a suspension by annotation ends."""
@@ -148,6 +207,9 @@ class Controller:
 
     def _drop(self, key: str) -> None:
         del self._known[key]
+        self._forget(key)
+        self._in_force.pop(key, None)
+        self._unread.pop(key, None)
         self._told.pop(key, None)
         timer = self._timers.pop(key, None)
         if timer:

@@ -77,7 +77,7 @@ class EventRecorder:
         former operator; None for an object that had no status.
         """
         for said in announcements(old, new):
-            self._tell(ref, said)
+            self.tell(ref, said)
 
     async def run(self) -> None:
         """Write until cancelled."""
@@ -86,7 +86,8 @@ class EventRecorder:
             series.pending = False
             await self._write(series)
 
-    def _tell(self, ref: Json, said: Announcement) -> None:
+    def tell(self, ref: Json, said: Announcement) -> None:
+        """Tell of one happening; returns at once."""
         series = self._counted(ref, said)
         if series.pending:  # the write that waits will tell
             return

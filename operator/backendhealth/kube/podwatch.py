@@ -11,21 +11,15 @@ from backendhealth.core.grants import remedy
 from backendhealth.core.observation import clip
 from backendhealth.core.pods import Pod, pod_of
 from backendhealth.core.reasons import Reason
-from backendhealth.kube.api import Api, ApiError, ApiUnavailable
+from backendhealth.kube.api import Api, ApiError, ApiUnavailable, Json
+from backendhealth.kube.reflector import Reflector
 from backendhealth.probes.exchange import ProbeError
 from backendhealth.probes.podsource import Signal
 
 LOST_AFTER = 10.0
 """Seconds without a working watch, after which what it told last is not believed any more."""
-SILENCE = 60.0
-"""Seconds without a sign of life after which a watch is given up; the server is told to end it sooner."""
-WATCH_SECONDS = 50
-FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
-"""Seconds between tries to get a broken watch back."""
 DEBOUNCE = 0.05
 """Seconds over which changes are told as one."""
-PAGE = 100
-"""Pods in one answer to a list: whole, they take up fifty times what is kept of them."""
 
 
 class PodWatches:
@@ -100,21 +94,17 @@ class _Watch:
     """The pods of one namespace that one selector finds."""
 
     def __init__(self, api: Api, namespace: str, selector: str) -> None:
-        self._api = api
         self._namespace = namespace
-        self._selector = selector
-        self._path = f"/api/v1/namespaces/{namespace}/pods"
         self._pods: dict[str, Pod] = {}
-        self._version = ""
         self._listed = False
-        self._pause = FIRST_PAUSE
         self._tried = asyncio.Event()
         self._failure: tuple[Reason, str] | None = None
         self._lost_since: float | None = None
         self._telling: asyncio.TimerHandle | None = None
         self._doubt: asyncio.TimerHandle | None = None
         self.views: list[View] = []
-        self.task = asyncio.get_running_loop().create_task(self._run())
+        reflector = Reflector(api, f"/api/v1/namespaces/{namespace}/pods", {"labelSelector": selector})
+        self.task = asyncio.get_running_loop().create_task(reflector.run(self))
         self.task.add_done_callback(self._over)
 
     async def seen(self) -> Sequence[Pod]:
@@ -143,63 +133,36 @@ class _Watch:
             if timer is not None:
                 timer.cancel()
 
-    async def _run(self) -> None:
-        while True:
-            try:
-                if not self._version:
-                    await self._list()
-                await self._follow()
-            except ApiUnavailable as error:
-                self._fail(error)
-            except ApiError as error:
-                self._version = ""
-                if error.status != HTTPStatus.GONE:
-                    self._fail(error)
-            await asyncio.sleep(self._pause)  # a server that ends watches at once is not asked in a tight circle
-            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+    def read(self, raw: Json) -> Pod:
+        """What is judged of a pod."""
+        return pod_of(raw)
 
-    async def _list(self) -> None:
-        pods: dict[str, Pod] = {}
-        query = {"labelSelector": self._selector, "limit": str(PAGE)}
-        while True:
-            page = await self._api.request("GET", self._path, query=query)
-            pods |= {pod.name: pod for pod in map(pod_of, page.get("items") or ())}
-            query["continue"] = page["metadata"].get("continue") or ""
-            if not query["continue"]:
-                break
+    def listed(self, objects: list[Pod]) -> None:
+        """All pods that there are."""
+        pods = {pod.name: pod for pod in objects}
         if pods != self._pods:
             self._tell()
-        self._pods, self._version, self._listed = pods, page["metadata"]["resourceVersion"], True
+        self._pods, self._listed = pods, True
 
-    def _in_step(self) -> None:
-        """The server has taken the watch: from now on what is known is what is."""
+    def in_step(self) -> None:
+        """From now on what is known is what is."""
         if self._failure is not None:
             self._failure = self._lost_since = None
             self._tell()
-        self._pause = FIRST_PAUSE
         self._tried.set()
 
-    async def _follow(self) -> None:
-        query = {
-            "labelSelector": self._selector,
-            "resourceVersion": self._version,
-            "timeoutSeconds": str(WATCH_SECONDS),
-        }
-        async for event in self._api.watch(self._path, query, idle=SILENCE, opened=self._in_step):
-            self._version = event["object"]["metadata"]["resourceVersion"]
-            if event["type"] != "BOOKMARK":
-                self._take(pod_of(event["object"]), gone=event["type"] == "DELETED")
-
-    def _take(self, pod: Pod, *, gone: bool) -> None:
+    def changed(self, one: Pod, *, gone: bool) -> None:
+        """A pod is new, has changed, or is gone."""
         if gone:
-            self._pods.pop(pod.name, None)
-        elif self._pods.get(pod.name) == pod:
+            self._pods.pop(one.name, None)
+        elif self._pods.get(one.name) == one:
             return  # nothing that is judged has changed
         else:
-            self._pods[pod.name] = pod
+            self._pods[one.name] = one
         self._tell()
 
-    def _fail(self, error: ApiError | ApiUnavailable) -> None:
+    def failed(self, error: ApiError | ApiUnavailable) -> None:
+        """How the pods are is not known any more."""
         loop = asyncio.get_running_loop()
         before, self._failure = self._failure, _failure(error, self._namespace)
         if self._failure[0] is Reason.PODS_FORBIDDEN:

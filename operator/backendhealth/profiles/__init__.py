@@ -7,7 +7,9 @@ from importlib.resources import files
 
 import yaml
 
-from backendhealth.core.spec.profile import DiagnosisProfile
+from backendhealth.core.profileref import ProfileUnusableError
+from backendhealth.core.reasons import Reason
+from backendhealth.core.spec.profile import DiagnosisProfile, DiagnosisProfileSpec
 from backendhealth.core.wording import closest
 
 DEFAULT = "generic"
@@ -39,3 +41,11 @@ def built_in(name: str) -> DiagnosisProfile:
         raise UnknownProfileError(name)
     text = files(__package__).joinpath(f"{name}{_SUFFIX}").read_bytes()
     return DiagnosisProfile.model_validate(yaml.load(text, _LOADER), by_alias=True, by_name=False)  # noqa: S506
+
+
+def spec_of(name: str) -> DiagnosisProfileSpec:
+    """What the built-in profile `name` says. Raises ProfileUnusableError: a core.profileref.BuiltIn."""
+    try:
+        return built_in(name).spec
+    except UnknownProfileError as error:
+        raise ProfileUnusableError(Reason.PROFILE_NOT_FOUND, str(error)) from None

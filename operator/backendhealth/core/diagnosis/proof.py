@@ -65,7 +65,8 @@ def _evidence(world: World, name: str, ruled: Ruled) -> Iterator[str]:
         yield f"what fails of it: {_listed(broken)}"
     if is_own(world, name):
         yield f"{seen.reason} is its own fault, whatever else fails"
-    yield from (match.told for match in ruled.matched if name in match.signature.implicates)
+    said = (match for match in ruled.matched if name in match.signature.implicates or match.source == name)
+    yield from dict.fromkeys(match.told for match in said)
     explained = ruled.explained_by(name)
     if explained:
         yield f"it explains that these fail: {_listed(explained)}"

@@ -20,7 +20,10 @@ _MAX_TEXTS = 64
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A signature in the error text of a component or symptom (`source`) that had failed at `start`."""
+    """A signature in the error text of a component or symptom (`source`) that had failed at `start`.
+
+    A component that works may have logged why something else fails: then `start` is when the newest failure was there.
+    """
 
     signature: Signature
     source: str
@@ -33,15 +36,19 @@ class Match:
 
 
 def matches(world: World) -> tuple[Match, ...]:
-    """The signatures that are found in what fails, each once for each source, in the profile's order."""
+    """The signatures that are found in what fails, and in logs, each once for each source, in the profile's order."""
     signatures = world.profile.signatures
     if not signatures:
         return ()
     expressions = tuple(one.pattern for one in signatures)
     found = []
-    for source, seen in _failing(world):
-        hits = {hit for text in _texts(seen) for hit in _found(expressions, text)}
-        found += [Match(signatures[hit], source, fell(seen)) for hit in sorted(hits)]
+    failing = list(_failing(world))
+    newest = max((fell(seen) for _, seen in failing), default=world.now)
+    heard = [(source, fell(seen), list(_texts(seen))) for source, seen in failing]
+    heard += [(name, newest, list(_logged(seen))) for name, seen in world.seen.items() if name not in world.failing]
+    for source, start, texts in heard:
+        hits = {hit for text in texts for hit in _found(expressions, text)}
+        found += [Match(signatures[hit], source, start) for hit in sorted(hits)]
     return tuple(found)
 
 
@@ -55,11 +62,14 @@ def _failing(world: World) -> Iterator[tuple[str, Seen]]:
 
 def _texts(seen: Seen) -> Iterator[str]:
     yield seen.message[:_MAX_TEXT]
-    for text in seen.texts[:_MAX_TEXTS]:
-        yield text[:_MAX_TEXT]
+    yield from _logged(seen)
     for subject in seen.subjects[:_MAX_TEXTS]:
         if subject.reason.verdict is Verdict.UNHEALTHY:
             yield subject.message[:_MAX_TEXT]
+
+
+def _logged(seen: Seen) -> Iterator[str]:
+    return (text[:_MAX_TEXT] for text in seen.texts[:_MAX_TEXTS])
 
 
 @lru_cache(maxsize=4096)
