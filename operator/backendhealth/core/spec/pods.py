@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from backendhealth.core.spec.base import Model, Raw, Rule, duration_between, meaning
+from backendhealth.core.spec.base import Model, Name, Raw, Rule, duration_between, meaning
 
 _PART = "[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 _DNS_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
@@ -124,12 +124,9 @@ class PodLogs(Model):
     Read as `serviceAccountName`, which must be allowed to get pods/log. No line is shown anywhere.
     """
 
-    container: (
-        Annotated[
-            str, Field(min_length=1, max_length=63, pattern=meaning("the name of a container", f"^{_DNS_LABEL}$"))
-        ]
-        | None
-    ) = Field(default=None, description="Container whose log it is; the pod's first one by default.")
+    container: Name | None = Field(
+        default=None, description="Container whose log it is; the pod's first one by default."
+    )
     lines: Annotated[int, Field(ge=1, le=1000)] = Field(
         default=100, description="Last lines of each log that are looked at, in 64 KiB at most."
     )
