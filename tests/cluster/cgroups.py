@@ -94,9 +94,11 @@ class Cgroups:
 
     def processes_of(self, container: str) -> list[int]:
         """Pids of a container's processes, the oldest first."""
-        procs = [path for member in self.members for path in member.own.glob(f"**/{container}/cgroup.procs")]
-        pids = {int(pid) for path in procs[:1] for pid in path.read_text().split()}
-        return sorted(pids, key=_start_time)
+        while True:
+            with contextlib.suppress(FileNotFoundError):  # a cgroup has ended meanwhile, this one or another
+                procs = [path for member in self.members for path in member.own.glob(f"**/{container}/cgroup.procs")]
+                pids = {int(pid) for path in procs[:1] for pid in path.read_text().split()}
+                return sorted(pids, key=_start_time)
 
     def remove(self, timeout: float = 10.0) -> None:
         """Delete them and all below, once the last process is gone. Raises TimeoutError."""

@@ -12,8 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tests.cluster.cluster import Cluster
 from tests.e2e import backends
 from tests.e2e.backends import Backend, frozen, of_the_machine
@@ -21,7 +19,7 @@ from tests.scenarios.loopback import QUICK
 from tests.servers.placeos import PlaceOS
 from tests.servers.placeos.platform import QUICK as SHORT
 from tests.servers.postgres import SUPERUSER
-from tests.servers.process import ServerFailed, wait_until
+from tests.servers.process import ServerFailed
 
 ROOT = Path(__file__).parents[2]
 USER, PORT, CORES = 10001, 3000, 2
@@ -43,8 +41,8 @@ _ENV = {
     "SEED_DOMAINS": "api,front",
 }
 _POST = (
-    "import sys, urllib.request as u;"
-    "u.urlopen(u.Request(sys.argv[1], sys.argv[2].encode(), {'Content-Type': 'application/json'}, method='POST'), timeout=10)"
+    "import sys, urllib.request as u; head = {'Content-Type': 'application/json'};"
+    "u.urlopen(u.Request(sys.argv[1], sys.argv[2].encode(), head, method='POST'), timeout=10)"
 )
 
 
@@ -67,7 +65,13 @@ class Pods:
         ]
         backends.start(self._cluster, self._namespace, *whole, timeout=90)
         self._seed()
-        names = {"api": "api", "core": "core", "triggers": "triggers", "staff": "staff", "search-ingest": "searchingest"}
+        names = {
+            "api": "api",
+            "core": "core",
+            "triggers": "triggers",
+            "staff": "staff",
+            "search-ingest": "searchingest",
+        }
         services = [_service(name, f"tests.servers.placeos.{module}") for name, module in names.items()]
         front = _service("front", f"tests.scenarios.balancer 0.0.0.0 {PORT} api {PORT}")
         backends.start(self._cluster, self._namespace, *services, front, timeout=90)
@@ -132,7 +136,10 @@ class Pods:
             acts[f"{name}-hangs"] = part(self._freeze, app), part(self._thaw, app)
         acts["driver-crashes"] = functools.partial(self._crash, -1), functools.partial(self._crash, None)
         broken = "Error: undefined method 'pong'"
-        acts["driver-does-not-compile"] = functools.partial(self._compile, broken), functools.partial(self._compile, None)
+        acts["driver-does-not-compile"] = (
+            functools.partial(self._compile, broken),
+            functools.partial(self._compile, None),
+        )
         acts["core-not-registered"] = self._deregister, functools.partial(self._delete, "core")
         return acts
 
@@ -190,7 +197,7 @@ def _service(name: str, module: str) -> Backend:
     paths = dict.fromkeys((ROOT, Path(sys.base_prefix), Path(sys.prefix)))
     shown = [path for path in paths if path == ROOT or ROOT not in path.parents]
     made = of_the_machine(name, f"exec {sys.executable} -m {module}", PORT, USER, *shown)
-    env = [{"name": key, "value": value} for key, value in _ENV.items()]
+    env: list[dict[str, Any]] = [{"name": key, "value": value} for key, value in _ENV.items()]
     if name == "core":
         env.append({"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}})
         env.append({"name": "CORE_HOST_URI", "value": f"http://$(POD).core:{PORT}"})
@@ -208,15 +215,26 @@ def objects(namespace: str, name: str, spec: Mapping[str, Any]) -> Sequence[dict
     group = "rbac.authorization.k8s.io"
     operator = {"kind": "ServiceAccount", "name": "backendhealth-operator", "namespace": "backendhealth-system"}
 
-    def role(which: str, rule: dict[str, Any], subject: dict[str, str]) -> list[dict[str, Any]]:
+    def role(which: str, rule: Mapping[str, Any], subject: dict[str, str]) -> list[dict[str, Any]]:
         meta = {"name": which, "namespace": namespace}
         ref = {"apiGroup": group, "kind": "Role", "name": which}
         return [
             {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": meta, "rules": [rule]},
-            {"apiVersion": f"{group}/v1", "kind": "RoleBinding", "metadata": meta, "roleRef": ref, "subjects": [subject]},
+            {
+                "apiVersion": f"{group}/v1",
+                "kind": "RoleBinding",
+                "metadata": meta,
+                "roleRef": ref,
+                "subjects": [subject],
+            },
         ]
 
-    impersonate = {"apiGroups": [""], "resources": ["serviceaccounts"], "verbs": ["impersonate"], "resourceNames": [account]}
+    impersonate = {
+        "apiGroups": [""],
+        "resources": ["serviceaccounts"],
+        "verbs": ["impersonate"],
+        "resourceNames": [account],
+    }
     reads = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"], "resourceNames": ["placeos"]}
     secret = {"name": "placeos", "namespace": namespace, "annotations": allowed}
     return [

@@ -1,0 +1,94 @@
+"""PlaceOS in pods, broken by real means, and the operator in its pod: every write of the status tells the truth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+import yaml
+
+from backendhealth import profiles
+from tests.cluster.cluster import Cluster
+from tests.e2e.figures import measured
+from tests.e2e.placeos import Pods, objects
+from tests.e2e.statuswatch import StatusWatch
+from tests.scenarios.catalogue import FAULTS
+from tests.scenarios.generator import Scenario, generate, pair, single
+from tests.scenarios.running import Outcome, run, shortened, specification
+from tests.scenarios.truth import Timing
+
+NAMESPACE, NAME = "placeos", "placeos"
+TIMING = Timing(timeout=1.5, allowance=1.5)
+"""All shares one machine's two cores here, and a Service's rules take kube-proxy a while."""
+PROFILE = shortened(profiles.built_in("placeos-postgres-etcd").spec)
+SEED, COUNT = 2, 45
+
+
+@pytest.fixture(scope="module")
+def pods(installed: object, own_cluster: Cluster) -> Pods:
+    """The platform, up."""
+    platform = Pods(own_cluster, NAMESPACE)
+    platform.start()
+    return platform
+
+
+@pytest.fixture
+def watch(pods: Pods, own_cluster: Cluster) -> Iterator[StatusWatch]:
+    """A BackendHealth that nothing is believed of yet, and its writes."""
+    spec = specification(TIMING, {"name": "placeos"}, pods.probes())
+    profile = {
+        "apiVersion": "backendhealth.dev/v1alpha1",
+        "kind": "DiagnosisProfile",
+        "metadata": {"name": "placeos", "namespace": NAMESPACE},
+        "spec": PROFILE.model_dump(mode="json", by_alias=True, exclude_none=True),
+    }
+    own_cluster.kubectl("apply", "-f", "-", input=yaml.safe_dump_all([profile, *objects(NAMESPACE, NAME, spec)]))
+    uid = json.loads(own_cluster.kubectl("-n", NAMESPACE, "get", "bh", NAME, "-o", "json"))["metadata"]["uid"]
+    with StatusWatch(own_cluster.kubeconfig, NAMESPACE, NAME, uid) as found:
+        yield found
+    own_cluster.kubectl("-n", NAMESPACE, "delete", "bh", NAME)
+
+
+async def _play(scenario: Scenario, pods: Pods, watch: StatusWatch) -> Outcome:
+    outcome = await run(scenario, pods, watch, PROFILE, TIMING)
+    for fault, seconds in outcome.verdict.seconds.items():
+        measured(f"{scenario.name}: {fault} named", seconds)
+    assert outcome.verdict.right, outcome.told
+    return outcome
+
+
+ALWAYS = (
+    single(FAULTS["etcd-down"], TIMING),
+    single(FAULTS["database-hangs"], TIMING),
+    single(FAULTS["load-balancer-down"], TIMING),
+    pair(
+        FAULTS["core-down"],
+        FAULTS["elasticsearch-down"],
+        "before the first is told",
+        first_ends_first=True,
+        timing=TIMING,
+        part=0.5,
+    ),
+)
+
+
+@pytest.mark.timeout(300)  # the first one brings everything up
+@pytest.mark.parametrize("scenario", ALWAYS, ids=lambda scenario: scenario.name)
+async def test_the_cause_is_named_in_time_and_nobody_else_is_blamed(pods: Pods, watch: StatusWatch, scenario: Scenario):
+    await _play(scenario, pods, watch)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("scenario", generate(list(FAULTS.values()), TIMING, SEED, COUNT), ids=lambda one: one.name)
+async def test_each_failure_and_each_pair(pods: Pods, watch: StatusWatch, scenario: Scenario):
+    await _play(scenario, pods, watch)
+
+
+@pytest.mark.timeout(120)
+async def test_the_summary_tells_cause_and_impact(pods: Pods, watch: StatusWatch):
+    outcome = await _play(single(FAULTS["elasticsearch-down"], TIMING), pods, watch)
+    told = [one.status["summary"] for one in outcome.writes if one.causes]
+    assert {(one["state"], one["rootCause"]) for one in told} == {("Unhealthy", "elasticsearch")}
+    assert all("listing and search" in one["impact"] for one in told)
