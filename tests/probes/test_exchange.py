@@ -263,6 +263,28 @@ async def test_a_kept_connection_is_renewed_when_it_is_old(monkeypatch: pytest.M
     assert exchange.closed == 1
 
 
+class Keeping(Acting):
+    """An exchange that keeps something whatever its age."""
+
+    renewed = 0
+
+    async def renew(self) -> None:
+        self.renewed += 1
+
+
+@pytest.mark.parametrize("secrets", [False, True])
+async def test_what_must_not_end_by_its_age_is_kept(monkeypatch: pytest.MonkeyPatch, secrets: bool):
+    now = 1000.0
+    monkeypatch.setattr(prober_module, "monotonic", lambda: now)
+    exchange = Keeping(fine)
+    prober = Prober(exchange, Rotating() if secrets else None)
+    now += prober_module.MAX_CONNECTION_AGE + 1
+    await prober.attempt(1)
+    assert (exchange.renewed, exchange.closed) == (1, 0)
+    await prober.close()
+    assert exchange.closed == 1
+
+
 class Rotating:
     """Secrets that change when a test says so."""
 

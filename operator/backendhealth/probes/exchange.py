@@ -7,7 +7,8 @@ import errno
 import logging
 import socket
 import ssl
-from typing import Protocol
+from collections.abc import Awaitable, Callable
+from typing import Protocol, runtime_checkable
 
 from backendhealth.core.observation import Finding, SubjectFinding, clip
 from backendhealth.core.reasons import Reason
@@ -46,6 +47,15 @@ class Exchange(Protocol):
         ...
 
 
+@runtime_checkable
+class Renewable(Protocol):
+    """An exchange that keeps something whose age must not end it, such as a WebSocket that stands for users' ones."""
+
+    async def renew(self) -> None:
+        """Close the rest, as `close` does."""
+        ...
+
+
 async def run_attempt(exchange: Exchange, timeout: float) -> Finding:
     """One attempt under its deadline. What breaks it also drops the kept connection; only cancellation is raised."""
     trace = Trace()
@@ -81,10 +91,19 @@ async def run_attempt(exchange: Exchange, timeout: float) -> Finding:
     return finding
 
 
+async def renew(exchange: Exchange) -> None:
+    """Close what is too old; as for `drop`."""
+    await _closed(exchange.renew if isinstance(exchange, Renewable) else exchange.close)
+
+
 async def drop(exchange: Exchange) -> None:
     """Close what the exchange keeps; a fault in that is logged and ends nothing else."""
+    await _closed(exchange.close)
+
+
+async def _closed(close: Callable[[], Awaitable[None]]) -> None:
     try:
-        await exchange.close()
+        await close()
     except Exception as error:  # noqa: BLE001 - it says nothing about the backend
         log.error("closing a connection failed by our own fault: %s", _where(error))  # noqa: TRY400 - no text
 

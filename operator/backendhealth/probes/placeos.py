@@ -44,7 +44,8 @@ class PlaceosExchange:
         self._target = target
         self._api = Client(target.url, context, target.tls, target.host)
         self._login = Login(target, context, self._api)
-        self._kept = KeptSocket(self._api)
+        self._sockets = Client(target.url, context, target.tls, target.host)
+        self._kept = KeptSocket(self._sockets)
         self._services = {
             name: Client(url, context, target.tls, target.host if name == "auth" else None)
             for name, url in target.services.items()
@@ -52,7 +53,7 @@ class PlaceosExchange:
 
     async def attempt(self, trace: Trace, timeout: float) -> Finding:
         """Try every step; all parts are answered."""
-        clients = [self._api, self._login.auth, *self._services.values()]
+        clients = [self._api, self._sockets, self._login.auth, *self._services.values()]
         for client in clients:
             client.begin()
         deadline = timeout - margin(timeout)
@@ -74,6 +75,11 @@ class PlaceosExchange:
     async def close(self) -> None:
         """Close all sockets at once, the WebSocket included."""
         self._kept.forget()
+        await self._sockets.close()
+        await self.renew()
+
+    async def renew(self) -> None:
+        """Close what only its age speaks against: the WebSocket stays, as those of users do."""
         await self._login.close()
         for client in (self._api, *self._services.values()):
             await client.close()
@@ -185,7 +191,7 @@ class PlaceosExchange:
         return steps.execute(target, reply)
 
     async def _new_socket(self, headers: Mapping[str, str]) -> Finding:
-        finding, socket = await open_new(self._api, self._target, headers)
+        finding, socket = await open_new(self._sockets, self._target, headers)
         if socket is not None:
             await self._keep_or_end(socket)
         return finding

@@ -6,7 +6,7 @@ from time import monotonic
 
 from backendhealth.core.observation import Finding
 from backendhealth.core.reasons import Reason
-from backendhealth.probes.exchange import Exchange, drop, run_attempt
+from backendhealth.probes.exchange import Exchange, drop, renew, run_attempt
 from backendhealth.probes.secrets import LiveSecrets
 from backendhealth.probes.trace import Trace
 
@@ -26,7 +26,8 @@ class Prober:
     async def attempt(self, timeout: float) -> Finding:
         """One attempt under its deadline."""
         if monotonic() - self._renewed > MAX_CONNECTION_AGE:
-            await self.close()
+            self._renewed = monotonic()
+            await renew(self._exchange)
         finding = await run_attempt(self._exchange, timeout)
         if self._secrets and _refused(finding):
             self._secrets.distrust()
@@ -50,6 +51,9 @@ class _Renewing:
         if await self._secrets.changed():
             await drop(self)
         return await self._exchange.attempt(trace, timeout - (monotonic() - began))
+
+    async def renew(self) -> None:
+        await renew(self._exchange)
 
     async def close(self) -> None:
         self._secrets.release()

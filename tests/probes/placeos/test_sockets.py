@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from backendhealth.core.reasons import Reason
+from backendhealth.probes.exchange import renew
 from tests.probes.placeos.conftest import Make
 from tests.probes.placeos.helpers import SKIPPED, part
 
@@ -107,3 +108,11 @@ async def test_closing_leaves_no_socket_open(make: Make) -> None:
         async with asyncio.timeout(0.5):
             await probe.exchange.close()
         assert "opened before" not in part(await probe.attempt(2), "websocket-open").message, "a new one"
+
+
+async def test_renewing_what_is_old_leaves_the_socket_open_as_those_of_users_are(make: Make) -> None:
+    async with platform([BOUND]) as url:
+        probe = make("placeos", {"url": url, **KEY, "system": "s", "module": "M_1"})
+        await probe.attempt(2)
+        await renew(probe.exchange)
+        assert "opened before is still open" in part(await probe.attempt(2), "websocket-open").message
