@@ -22,19 +22,24 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     writer.write_eof()
 
 
-async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, port: int) -> None:
-    """One connection; when either side breaks it off, both end."""
+async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, port: int) -> None:
+    """One connection; when either side breaks it off, or nobody is there, both end."""
     with contextlib.closing(writer), contextlib.suppress(OSError):
         far_reader, far_writer = await asyncio.open_connection(host, port)
         with contextlib.closing(far_writer):
-            await asyncio.gather(_copy(reader, far_writer), _copy(far_reader, writer))
+            ways = [asyncio.create_task(_copy(reader, far_writer)), asyncio.create_task(_copy(far_reader, writer))]
+            try:
+                await asyncio.gather(*ways)
+            finally:
+                for way in ways:
+                    way.cancel()
 
 
 async def main() -> None:
     """Until killed."""
     descriptor, host, port = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     server = await asyncio.start_server(
-        lambda reader, writer: _pass_on(reader, writer, host, port), sock=socket.socket(fileno=descriptor)
+        lambda reader, writer: pass_on(reader, writer, host, port), sock=socket.socket(fileno=descriptor)
     )
     await server.serve_forever()
 

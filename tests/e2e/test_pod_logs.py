@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shlex
 import time
 from collections.abc import AsyncIterator
 from typing import Any
+
+import yaml
 
 from backendhealth.core.knowledge import Knowledge
 from backendhealth.core.spec.backendhealth import BackendHealth, Probe
@@ -21,9 +24,12 @@ from backendhealth.probes.dialer import Dialer
 from backendhealth.probes.prober import Prober
 from backendhealth.probes.registry import Context, build
 from tests.cluster.access import Kubectl
+from tests.e2e import platform
+from tests.e2e.declared import apply, status
 from tests.e2e.test_pods import RUNS, deployment
 from tests.probes.checks import eventually
 from tests.probes.support import MemorySecrets
+from tests.servers.process import wait_until
 from tests.unit.support import resource
 
 SECRET = "planted-in-a-log"
@@ -137,3 +143,33 @@ async def test_without_an_account_and_without_a_grant_it_says_how(cluster: Kubec
             cluster.kubectl(*shlex.split(line)[1:])
         async with shop(api, namespace) as one:
             await eventually(lambda: BECAUSE in one.said, "it may be read now", 60)
+
+
+def test_the_operator_in_its_pod_says_in_an_event_what_to_grant_and_then_reads(installed: Kubectl, namespace: str):
+    profile = {
+        "apiVersion": "backendhealth.dev/v1alpha1",
+        "kind": "DiagnosisProfile",
+        "metadata": {"name": "shop", "namespace": namespace},
+        "spec": PROFILE.model_dump(mode="json", by_alias=True, exclude_none=True),
+    }
+    installed.kubectl("apply", "-f", "-", input=yaml.safe_dump(profile))
+    installed.kubectl("apply", "-n", namespace, "-f", "-", input=deployment(f"{SAYS}; exit 1"))
+    installed.kubectl("-n", namespace, "create", "serviceaccount", "reader")
+    core = {"name": "core", "pods": {"selector": {"matchLabels": {"app": "core"}}, "logs": {}}}
+    apply(installed, namespace, "demo", core, serviceAccountName="reader", profileRef={"name": "shop"})
+    granted: list[str] = []
+
+    def is_found() -> bool:
+        events = installed.kubectl("-n", namespace, "events", "--for", "backendhealth/demo", "-o", "json")
+        notes = [one["message"] for one in json.loads(events)["items"] if one["reason"] == "LogsNotRead"]
+        for line in (part for note in notes for part in note.partition("; to grant it: ")[2].split("; ")):
+            if line and line not in granted:
+                granted.append(line)
+                platform.run(installed, line)
+        return BECAUSE in json.dumps(status(installed, namespace, "demo").get("diagnosis", {}))
+
+    wait_until(is_found, 100, "the signature is found, once all that Events ask for is granted")
+    assert any("impersonate" in line for line in granted)
+    assert any("pods/log" in line for line in granted)
+    everything = installed.kubectl("-n", namespace, "get", "bh,events", "-o", "yaml")
+    assert SECRET not in everything + installed.kubectl("-n", platform.SYSTEM, "logs", platform.OPERATOR)

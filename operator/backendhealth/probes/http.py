@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
-import aiohttp
 from yarl import URL
 
-from backendhealth.core.durations import seconds
 from backendhealth.core.observation import Fact, Finding, clip
 from backendhealth.core.reasons import Reason
 from backendhealth.core.spec.common import Tls
 from backendhealth.core.spec.generic import HttpProbe
 from backendhealth.probes.aiohttp_connector import (
-    DialerConnector,
-    close_session,
-    open_session,
     plain_errors,
     read_at_most,
 )
-from backendhealth.probes.certificates import check_expiry
 from backendhealth.probes.endpoint import about_endpoint, host_port
 from backendhealth.probes.exchange import ProbeError
 from backendhealth.probes.http_expect import MAX_BODY, Answer, Expectation
+from backendhealth.probes.http_session import HttpSession
 from backendhealth.probes.matching import excerpt
 from backendhealth.probes.registry import Context
-from backendhealth.probes.secrets import TlsMaterial, load_credentials, load_tls, redacted
+from backendhealth.probes.secrets import load_credentials, load_tls, redacted
 from backendhealth.probes.trace import Trace
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -48,34 +42,8 @@ class _Login:
     secrets: tuple[str, ...] = field(repr=False, default=())
 
 
-class _Client:
-    """A session with its connector, made when first needed."""
-
-    def __init__(self, context: Context, tls: Tls | None) -> None:
-        self._context = context
-        self._tls = tls
-        self._opened: tuple[DialerConnector, aiohttp.ClientSession] | None = None
-
-    def session(self, trace: Trace) -> aiohttp.ClientSession:
-        """The session, whose connections are timed by `trace` from now on."""
-        if self._opened is None:
-            connector = DialerConnector(self._context.dialer, self._load_tls())
-            # We unpack bodies ourselves, within bounds, if a server packs them although we don't ask for it.
-            self._opened = connector, open_session(connector, auto_decompress=False)
-        self._opened[0].trace = trace
-        return self._opened[1]
-
-    async def close(self) -> None:
-        opened, self._opened = self._opened, None
-        if opened is not None:
-            await close_session(opened[1], opened[0])
-
-    def check_expiry(self, finding: Finding) -> Finding:
-        not_after = self._opened[0].not_after if self._opened else None
-        return check_expiry(finding, not_after, seconds((self._tls or Tls()).expiry_warning))
-
-    def _load_tls(self) -> Callable[[], Awaitable[TlsMaterial]]:
-        return lambda: load_tls(self._context.secrets, self._tls)
+def _session(context: Context, tls: Tls | None) -> HttpSession:
+    return HttpSession(context.dialer, tls, lambda: load_tls(context.secrets, tls))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +66,8 @@ class HttpExchange:
         self._endpoint = host_port(self._url.host or "", self._url.port or 0)
         # To another host goes no client certificate, and the name to verify is its own.
         elsewhere = target.tls and target.tls.model_copy(update={"cert_secret_ref": None, "server_name": None})
-        self._home = _Client(context, target.tls)
-        self._away = _Client(context, elsewhere)
+        self._home = _session(context, target.tls)
+        self._away = _session(context, elsewhere)
         self._login: _Login | None = None
 
     async def attempt(self, trace: Trace, timeout: float) -> Finding:
@@ -139,7 +107,7 @@ class HttpExchange:
         headers |= {header.name: header.value for header in self._target.headers}
         if home:
             headers |= login.headers
-        session = (self._home if home else self._away).session(trace)
+        session = (self._home if home else self._away).timed_by(trace)
         connecting = _connecting(trace)
         with plain_errors(host_port(request.url.host or "", request.url.port or 0)):
             try:

@@ -191,6 +191,7 @@ class PlaceosExchange:
         return steps.execute(target, reply)
 
     async def _new_socket(self, headers: Mapping[str, str]) -> Finding:
+        self._sockets.secrets = self._api.secrets
         finding, socket = await open_new(self._sockets, self._target, headers)
         if socket is not None:
             await self._keep_or_end(socket)

@@ -11,21 +11,17 @@ from typing import Any, TypeVar
 import aiohttp
 from yarl import URL
 
-from backendhealth.core.durations import seconds
 from backendhealth.core.observation import Finding
 from backendhealth.core.reasons import Reason
 from backendhealth.core.spec.common import Tls
 from backendhealth.probes.aiohttp_connector import (
-    DialerConnector,
-    close_session,
-    open_session,
     plain_errors,
     read_at_most,
 )
-from backendhealth.probes.certificates import check_expiry
 from backendhealth.probes.endpoint import host_port
 from backendhealth.probes.exchange import ProbeError
 from backendhealth.probes.http_expect import MAX_BODY, Answer, unpacked
+from backendhealth.probes.http_session import HttpSession
 from backendhealth.probes.matching import excerpt
 from backendhealth.probes.registry import Context
 from backendhealth.probes.secrets import TlsMaterial, load_tls, redacted
@@ -92,7 +88,7 @@ class Client:
         self._headers = {"User-Agent": "backendhealth", "Accept-Encoding": "identity", "Accept": "application/json"}
         if host is not None:
             self._headers["Host"] = host
-        self._opened: tuple[DialerConnector, aiohttp.ClientSession] | None = None
+        self._session = HttpSession(context.dialer, tls, self._load_tls)
 
     @property
     def place(self) -> str:
@@ -102,8 +98,6 @@ class Client:
     def begin(self) -> None:
         """Start an attempt: connections are timed, and signs of life counted, from now on."""
         self.trace = Trace()
-        if self._opened is not None:
-            self._opened[0].trace = self.trace
 
     async def ask(
         self,
@@ -117,7 +111,7 @@ class Client:
         """One request; redirects are not followed. Raises ProbeError and what a broken connection raises."""
         url = self.url.with_path(path).with_query(query or {})
         with plain_errors(self.place):
-            response = await self._session().request(
+            response = await self._session.timed_by(self.trace).request(
                 method, url, headers=self._headers | dict(headers or {}), data=data, allow_redirects=False
             )
             self.trace.contact = True
@@ -135,7 +129,7 @@ class Client:
         url = self.url.with_path(path)
         with plain_errors(self.place):
             try:
-                socket = await self._session().ws_connect(
+                socket = await self._session.timed_by(self.trace).ws_connect(
                     url,
                     headers=self._headers | dict(headers),
                     max_msg_size=MAX_BODY,
@@ -149,21 +143,11 @@ class Client:
 
     async def close(self) -> None:
         """Close all sockets at once."""
-        opened, self._opened = self._opened, None
-        if opened is not None:
-            await close_session(opened[1], opened[0])
+        await self._session.close()
 
     def check_expiry(self, finding: Finding) -> Finding:
         """`finding`, Degraded when it is healthy and the certificate ends soon."""
-        not_after = self._opened[0].not_after if self._opened else None
-        return check_expiry(finding, not_after, seconds((self._tls or Tls()).expiry_warning))
-
-    def _session(self) -> aiohttp.ClientSession:
-        if self._opened is None:
-            connector = DialerConnector(self._context.dialer, self._load_tls)
-            connector.trace = self.trace
-            self._opened = connector, open_session(connector, auto_decompress=False)
-        return self._opened[1]
+        return self._session.check_expiry(finding)
 
     async def _load_tls(self) -> TlsMaterial:
         return await in_time(load_tls(self._context.secrets, self._tls))
