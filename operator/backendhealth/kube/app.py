@@ -12,6 +12,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
+from backendhealth.core.crd import PLURAL
 from backendhealth.core.leasing import shard_of
 from backendhealth.core.spec.backendhealth import API_VERSION, BackendHealth, Probe
 from backendhealth.core.spec.hosts import hosts_of
@@ -219,17 +220,20 @@ class App:
 
     async def _kinds_served(self) -> None:
         told = ""
-        while True:
-            try:
-                await self._api.request("GET", f"/apis/{API_VERSION}")
-            except (ApiError, ApiUnavailable) as error:
-                why = f"{API_VERSION} is not served yet (kubectl apply -k crds): {error}"
-                if why != told:
-                    log.warning("waiting: %s", why)
-                told = why
-                await asyncio.sleep(_WAIT)
-            else:
-                return
+        while why := await self._not_served():
+            if why != told:
+                log.warning("waiting: %s is not served yet (kubectl apply -k crds): %s", PLURAL, why)
+            told = why
+            await asyncio.sleep(_WAIT)
+
+    async def _not_served(self) -> str:
+        """Why BackendHealths can't be asked for; empty when they can. Our other kinds may be there without them."""
+        try:
+            found = await self._api.request("GET", f"/apis/{API_VERSION}")
+        except (ApiError, ApiUnavailable) as error:
+            return str(error)
+        there = {one.get("name") for one in found.get("resources", ())}
+        return "" if PLURAL in there else f"{API_VERSION} is without it"
 
     def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work, name=name)
