@@ -112,7 +112,9 @@ def test_lists_are_bounded_and_merge_well(path: str) -> None:
         assert set(keys) <= set(items["required"])
         assert all(items["properties"][key]["type"] == "string" for key in keys)
     else:
-        assert kind == ("set" if items["type"] == "string" else "atomic")
+        # sentences may be alike, above all when they are cut: the API server would refuse the whole status
+        told = path.endswith(".evidence")
+        assert kind == ("set" if items["type"] == "string" and not told else "atomic")
         assert "name" not in items.get("required", ())
     if items["type"] == "object" and "default" in items:
         pytest.fail("items can't have defaults")

@@ -84,7 +84,9 @@ class RootCause(Model):
     message: Message = Field(description="Details for people.")
     since: Timestamp = Field(description="Since when.")
     evidence: Annotated[list[Message], Field(max_length=8)] = Field(
-        default=[], description="What was observed that says so."
+        default=[],
+        description="What was observed that says so.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},  # sentences that are cut may become the same
     )
     next_step: Message = Field(default="", description="What to look at.")
 
