@@ -43,9 +43,9 @@ def evidence_of(
         seen = _seen(one.verdict, one.finding, one.since, made(keys))
         deciding = any(state.probes[key].deciding for key in keys) and not once
         components[name] = replace(seen, deciding=deciding, texts=texts.get(name, ()))
-    symptoms = {}
+    symptoms, believed = {}, state.symptoms
     for name, keys in symptom_members(state.resource).items():
-        worst = state.symptoms[name]
+        worst = believed[name]
         seen = _seen(*shown(worst), shown_since(worst), made(keys))
         symptoms[name] = replace(seen, deciding=worst.deciding and not once)
     return Evidence(components, symptoms)

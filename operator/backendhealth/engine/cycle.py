@@ -9,7 +9,7 @@ from backendhealth.core.annotations import probe_requested_at, suspended_until
 from backendhealth.core.attempts import NONE, Attempts
 from backendhealth.core.diagnosed import Texts, diagnosed
 from backendhealth.core.diagnosis.evidence import NEVER
-from backendhealth.core.diagnosis.upstream import upstream
+from backendhealth.core.diagnosis.graph import upstream
 from backendhealth.core.knowledge import NOTHING_KNOWN, Knowledge
 from backendhealth.core.observation import Observation
 from backendhealth.core.probestate import NOBODY, ProbeState, Thresholds, initial, observe

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from backendhealth.core.diagnosis.evidence import Outage
+from backendhealth.core.diagnosis.graph import reached
 from backendhealth.core.diagnosis.standing import Standing, standing, told
 from backendhealth.core.diagnosis.telling import DETERMINED
 from backendhealth.core.diagnosis.times import Cover, clock, cover, fell
@@ -126,14 +127,7 @@ def _fails(verdict: Verdict) -> bool:
 
 def _explains(links: dict[str, _Link], name: str, other: str) -> bool:
     """Whether `name` is why `other` fails, or the same."""
-    reached: set[str] = set()
-    ahead = [other]
-    while ahead:
-        one = ahead.pop()
-        if one not in reached:
-            reached.add(one)
-            ahead += links[one].cover.failing if one in links else ()
-    return name in reached
+    return name in reached([other], lambda one: links[one].cover.failing if one in links else ())
 
 
 def _linked(world: World, name: str, links: dict[str, _Link], causes: set[str]) -> Ruling:
