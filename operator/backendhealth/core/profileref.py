@@ -9,7 +9,7 @@ from backendhealth.core.observation import clip
 from backendhealth.core.reasons import Reason
 from backendhealth.core.spec.backendhealth import BackendHealth
 from backendhealth.core.spec.profile import PROFILE_KIND, DiagnosisProfileSpec
-from backendhealth.core.validate import Problem
+from backendhealth.core.validate import Problem, summed
 from backendhealth.core.wording import closest
 
 MAX_TOLD = 3
@@ -67,7 +67,5 @@ def not_there(namespace: str, name: str, beside: Iterable[str], built_in: Sequen
 
 def not_usable(name: str, problems: Sequence[Problem]) -> ProfileUnusableError:
     """For a profile that is there, but wrong."""
-    told = "; ".join(f"{problem.path}: {problem.message}" for problem in problems[:MAX_TOLD])
-    more = len(problems) - MAX_TOLD
-    more_told = f"; and {more} more" if more > 0 else ""
-    return ProfileUnusableError(Reason.PROFILE_INVALID, f"{PROFILE_KIND} {name} can't be used: {told}{more_told}")
+    told = f"{PROFILE_KIND} {name} can't be used: {summed(problems, MAX_TOLD)}"
+    return ProfileUnusableError(Reason.PROFILE_INVALID, told)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from backendhealth.core.reasons import Reason
 from backendhealth.core.spec.status import BackendHealthStatus, Summary
 from backendhealth.core.statusof import Conditions, timestamp
-from backendhealth.core.validate import Problem
+from backendhealth.core.validate import Problem, summed
 
 MAX_TOLD = 5
 """Problems that the message names; `backendhealth lint` names all."""
@@ -18,9 +18,7 @@ def stalled_status(
 ) -> BackendHealthStatus:
     """Stalled and not Ready, with the path of each field that is wrong; the incident and the history stay."""
     condition = Conditions(previous.conditions if previous else [], generation, now)
-    told = "; ".join(f"{problem.path}: {problem.message}" for problem in problems[:MAX_TOLD])
-    more = len(problems) - MAX_TOLD
-    message = f"nothing is probed until this is corrected: {told}{f'; and {more} more' if more > 0 else ''}"
+    message = f"nothing is probed until this is corrected: {summed(problems, MAX_TOLD)}"
     before = previous.summary if previous else None
     stays = before is not None and before.state == "Stalled"
     conditions = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -38,6 +38,13 @@ class Problem:
     def path(self) -> str:
         """`spec.probes[2].redis.url`."""
         return path_text(self.loc)
+
+
+def summed(problems: Sequence[Problem], most: int) -> str:
+    """The first `most` problems in one line, and how many more there are; `backendhealth lint` names all."""
+    told = "; ".join(f"{problem.path}: {problem.message}" for problem in problems[:most])
+    more = len(problems) - most
+    return f"{told}; and {more} more" if more > 0 else told
 
 
 @dataclass(frozen=True, slots=True)
