@@ -30,6 +30,7 @@ class CoreState:
         self._discovery = found
         self._nodes: Nodes = {}
         self._registered = True  # whether it means to be
+        self._membership = asyncio.Lock()  # a renewal on its way would undo a leave
         self._mappings: dict[str, dict[str, str]] = {}
 
     async def start(self) -> None:
@@ -43,23 +44,27 @@ class CoreState:
 
     async def keep_registered(self) -> None:
         """Renew the registration, and follow changes of membership."""
-        if self._registered:
-            try:
-                kept = await self._discovery.keep(self.id, self.settings.core_uri)
-            except BackendError:
-                self._registered = self.settings.reregister  # older builds never come back
-                raise
-            if not kept and self.settings.reregister:
-                log.warning("registration lost, registering again")
-                await self._discovery.register(self.id, self.settings.core_uri)
-                await self._discovery.set_ready(self.id, self.settings.core_uri)
-            elif not kept:
-                self._registered = False
+        async with self._membership:
+            if self._registered:
+                await self._renew()
         nodes = await self._discovery.nodes()
         if nodes != self._nodes and self._registered:
             self._nodes = nodes
             log.info("cluster rebalance")
             await self._rebalance()
+
+    async def _renew(self) -> None:
+        try:
+            kept = await self._discovery.keep(self.id, self.settings.core_uri)
+        except BackendError:
+            self._registered = self.settings.reregister  # older builds never come back
+            raise
+        if not kept and self.settings.reregister:
+            log.warning("registration lost, registering again")
+            await self._discovery.register(self.id, self.settings.core_uri)
+            await self._discovery.set_ready(self.id, self.settings.core_uri)
+        elif not kept:
+            self._registered = False
 
     async def _rebalance(self) -> None:
         try:
@@ -174,8 +179,9 @@ class CoreState:
 
     async def deregister(self) -> None:
         """Leave discovery and go on running."""
-        self._registered = False
-        await self._discovery.leave(self.id)
+        async with self._membership:
+            self._registered = False
+            await self._discovery.leave(self.id)
 
     async def close(self) -> None:
         """End the drivers and leave; a discovery that is away is left to its expiry."""

@@ -180,6 +180,29 @@ class Transition(Model):
     reason: ShortText = Field(description="Why.")
 
 
+class RemediationHold(Model):
+    """A guard that holds a rule of a policy back."""
+
+    policy: ShortText = Field(description="Name of the RemediationPolicy.")
+    rule: ShortText = Field(description="Name of its rule; empty: all of them.")
+    guard: ShortText = Field(description="The guard, in one word.")
+    message: Message = Field(description="Why it holds, for people.")
+    until: Timestamp | None = Field(default=None, description="When it lets go by itself, where that is known.")
+
+
+class RemediationView(Model):
+    """What the policies that name this resource make of it."""
+
+    holds: Annotated[list[RemediationHold], Field(max_length=64)] = Field(
+        default=[],
+        description="What holds rules back that would act otherwise, by policy and rule, the first guard first.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+    active: Annotated[list[ShortText], Field(max_length=64)] = Field(
+        default=[], description="Names of the Remediations that are not at their end."
+    )
+
+
 class BackendHealthStatus(Model):
     """What the operator believes."""
 
@@ -211,4 +234,7 @@ class BackendHealthStatus(Model):
     incident: Incident | None = Field(default=None, description="The incident that is open.")
     history: Annotated[list[Transition], Field(max_length=20)] = Field(
         default=[], description="The last 20 changes, newest first."
+    )
+    remediation: RemediationView | None = Field(
+        default=None, description="What is done about it, and what is not; only where a policy names this resource."
     )
