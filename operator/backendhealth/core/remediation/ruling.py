@@ -47,8 +47,8 @@ class Ruling:
     """What one rule says about one BackendHealth.
 
     `unmatched` says why the diagnosis is not the one that the rule is for; empty when it is. `holds` are all guards
-    that hold, the first one first. Without either, the rule acts: `step` is its next action's index. `again_at` is when to
-    look again if nothing else happens, in seconds since the epoch.
+    that hold, the first one first. Without either, the rule acts: `step` is the index of its next action. `again_at` is
+    when to look again if nothing else happens, in seconds since the epoch.
     """
 
     rule: str

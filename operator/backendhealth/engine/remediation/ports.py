@@ -90,7 +90,7 @@ OpenActing = Callable[[str, str, list[str], Callable[[str], Awaitable[None]]], A
 Performers = Mapping[str, Performer]
 """By Action.kind."""
 Switch = Callable[[], Awaitable[str]]
-"""Why all remediation is switched off, asked anew; empty when it is on. It raises nothing: what can't be asked is off."""
+"""Why all remediation is switched off, asked anew; empty when it is on. What can't be asked is off."""
 Serves = Callable[[str], bool]
 """Whether the namespace is ours at this very moment."""
 Tell = Callable[[str, RemediationView | None], None]
