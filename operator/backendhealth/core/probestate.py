@@ -80,7 +80,7 @@ def observe(state: ProbeState, seen: Observation, thresholds: Thresholds, heard_
     `heard_elsewhere` is when the last attempt began that anybody answered: None when there is no other host that
     could be heard, NOBODY when all others are believed to be silent. It counts for a silent attempt only.
     """
-    return _judge(_listen(state, seen, heard_elsewhere), seen, thresholds)
+    return _judge(listen(state, seen, heard_elsewhere), seen, thresholds)
 
 
 _REMEDIES = {Reason.SECRET_FORBIDDEN, Reason.SECRET_NOT_ALLOWED, Reason.PODS_FORBIDDEN}
@@ -98,7 +98,8 @@ def _troubled(finding: Finding) -> list[tuple[str, Reason]]:
     return [(s.subject, s.reason) for s in finding.subjects if s.reason.verdict is not Verdict.HEALTHY]
 
 
-def _listen(state: ProbeState, seen: Observation, heard_elsewhere: float | None) -> ProbeState:
+def listen(state: ProbeState, seen: Observation, heard_elsewhere: float | None) -> ProbeState:
+    """What `observe` makes of silence, before thresholds."""
     if seen.finding.contact and state.silent_since is not None:
         return replace(state, silent_since=None, armed_at=None, confirmed=False)
     if not silent(seen.finding):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from backendhealth.core.annotations import probe_requested_at, suspended_until
@@ -12,10 +12,11 @@ from backendhealth.core.diagnosis.evidence import NEVER
 from backendhealth.core.diagnosis.graph import upstream
 from backendhealth.core.knowledge import NOTHING_KNOWN, Knowledge
 from backendhealth.core.observation import Observation
-from backendhealth.core.probestate import NOBODY, ProbeState, Thresholds, initial, observe
+from backendhealth.core.probestate import NOBODY, ProbeState, Thresholds, initial, listen, observe
 from backendhealth.core.reasons import Reason
 from backendhealth.core.resourcestate import (
     ResourceState,
+    component_members,
     initial_state,
     renewed,
     shown,
@@ -30,6 +31,7 @@ from backendhealth.core.spec.profile import Signature
 from backendhealth.core.spec.status import BackendHealthStatus
 from backendhealth.core.statusof import status_of
 from backendhealth.core.timing import ProbeTiming, timing_of
+from backendhealth.core.verdict import Verdict
 from backendhealth.engine.hearing import Hearing, ProbeKey
 from backendhealth.engine.ports import Sink
 
@@ -45,6 +47,11 @@ class _Held:
     attempts: dict[str, Attempts]
     """By the keys of what is believed: of probes and of their parts."""
     texts: Texts = field(default_factory=dict)
+    proven: frozenset[str] = frozenset()
+    """Keys of what the newest attempt agrees with: what was restored, or may be our own network's fault, is not there.
+    """
+    silences: dict[str, ProbeState] = field(default_factory=dict)
+    """By key: silence as it was heard by this process alone. What was restored is taken for confirmed, and is not."""
 
     def waits_for(self, speaker: Speaker, now: float) -> bool:
         """Whether the diagnosis waits for what the probe says, or for the time that it is now."""
@@ -68,10 +75,14 @@ class _Held:
 
 
 class Cycle:
-    """The beliefs of all resources. `once`: one attempt decides, whatever the thresholds."""
+    """The beliefs of all resources. `once`: one attempt decides, whatever the thresholds.
 
-    def __init__(self, sink: Sink, *, once: bool = False) -> None:
+    `proven` is told the key of a resource of which `observed` has changed while its status may not have.
+    """
+
+    def __init__(self, sink: Sink, *, once: bool = False, proven: Callable[[str], None] | None = None) -> None:
         self._sink = sink
+        self._proven = proven
         self._once = once
         self._held: dict[str, _Held] = {}
         self._hearing = Hearing()
@@ -88,6 +99,19 @@ class Cycle:
     def status(self, key: str) -> BackendHealthStatus:
         """The present status of the resource."""
         return self._held[key].status
+
+    def observed(self, key: str) -> frozenset[str]:
+        """The components whose present verdict is what the newest attempts have found, here and beyond doubt.
+
+        A verdict that was restored is not, nor one that an attempt contradicts, nor silence that nobody else's answer
+        shows to be the target's own.
+        """
+        held = self._held[key]
+        return frozenset(
+            name
+            for name, members in component_members(held.state.resource).items()
+            if _observed(held, members, held.state.components[name].verdict)
+        )
 
     def timing(self, key: ProbeKey) -> ProbeTiming:
         """The timing in force for a probe."""
@@ -152,7 +176,8 @@ class Cycle:
         texts = old.texts if old else {}
         state = diagnosed(state, attempts, now, once=self._once, texts=texts)
         status = status_of(state, old.status if old else restored, now)
-        self._held[resource.key] = _Held(state, status, timing, speakers(resource), attempts, texts)
+        kept = old.proven & attempts.keys() if old else frozenset()
+        self._held[resource.key] = _Held(state, status, timing, speakers(resource), attempts, texts, kept)
         if old is None or status != old.status:
             self._sink(resource, status)
         return fresh
@@ -183,6 +208,7 @@ class Cycle:
         held = self._held.get(seen.resource)
         if held is None or seen.probe not in held.timing:
             return []
+        proven = held.proven
         self._hearing.hear(key, seen)
         noted = self._note(held, seen, None if seen.finding.contact else self._hearing.elsewhere(key))
         speaker = held.speakers[seen.probe]
@@ -194,6 +220,8 @@ class Cycle:
         # once, a doubt is told only if it is still there in the end
         if (flaps or answered or noted or held.waits_for(speaker, now)) and not (self._once and after.doubted):
             self._tell(held, speaker.components, now)
+        if self._proven is not None and held.proven != proven:
+            self._proven(seen.resource)
         asked = self._hearing.to_ask(key, seen, after)
         return [*asked, *((held.state.resource.key, name) for name in held.to_ask(seen.probe))]
 
@@ -217,6 +245,8 @@ class Cycle:
             one = seen if finding is seen.finding else replace(seen, finding=finding)
             after = observe(before, one, thresholds, elsewhere)
             held.attempts[name] = held.attempts.get(name, NONE).made(finding.verdict, seen.started, seen.at, after)
+            if _agrees(held, name, one, after, elsewhere) is not (name in held.proven):
+                held.proven ^= {name}
             if after is not before:
                 changed[name] = after
                 told = told or _differs(before, after)
@@ -233,6 +263,26 @@ class Cycle:
         if status != held.status:
             held.status = status
             self._sink(held.state.resource, status)
+
+
+def _agrees(held: _Held, name: str, seen: Observation, after: ProbeState, elsewhere: float | None) -> bool:
+    """Whether an attempt shows what is believed after it: silence does only where others were heard meanwhile."""
+    if seen.finding.contact:
+        held.silences.pop(name, None)
+    if seen.finding.verdict is not after.verdict or after.verdict is Verdict.UNKNOWN:
+        return False
+    if seen.finding.contact:
+        return True
+    silence = held.silences.get(name) or replace(after, silent_since=None, armed_at=None, confirmed=False)
+    silence = held.silences[name] = listen(silence, seen, elsewhere)
+    return silence.confirmed and elsewhere is not None and not after.doubted
+
+
+def _observed(held: _Held, members: list[str], verdict: Verdict) -> bool:
+    """One failing member is enough to tell that a component fails; that it works takes all of them."""
+    if verdict is Verdict.UNHEALTHY:
+        return any(name in held.proven and held.state.probes[name].verdict is verdict for name in members)
+    return held.proven.issuperset(members)
 
 
 def _differs(before: ProbeState, after: ProbeState) -> bool:

@@ -24,7 +24,8 @@ from backendhealth.engine.scheduler import Scheduler
 class Engine:
     """The running engine. All methods are called from within the event loop.
 
-    `lateness` is told, for each attempt, by how many seconds it is made too late.
+    `lateness` is told, for each attempt, by how many seconds it is made too late; `proven` the key of a resource of
+    which `observed` has changed.
     """
 
     def __init__(  # noqa: PLR0913 - the ports
@@ -36,11 +37,12 @@ class Engine:
         record: Recorder | None = None,
         lateness: Callable[[float], None] | None = None,
         read_logs: ReadLogs | None = None,
+        proven: Callable[[str], None] | None = None,
         once: bool = False,
     ) -> None:
         self._clock = clock
         self._sink = sink
-        self._cycle = Cycle(self._told, once=once)
+        self._cycle = Cycle(self._told, once=once, proven=proven)
         self._logs = LogReading(read_logs, self._cycle.signatures, self._logged, self._fail) if read_logs else None
         self._exchanges = Exchanges(open_prober, self._signalled)
         self._scheduler = Scheduler(self._start)
@@ -58,6 +60,10 @@ class Engine:
     def status(self, key: str) -> BackendHealthStatus:
         """The present status of a resource."""
         return self._cycle.status(key)
+
+    def observed(self, key: str) -> frozenset[str]:
+        """The components whose present verdict attempts of this process have shown; see Cycle.observed."""
+        return self._cycle.observed(key)
 
     async def apply(
         self,
