@@ -17,7 +17,7 @@ from bench.report import Report, machine, text, update, versions
 from bench.sut import BenchFailed
 from tests.servers.process import ServerFailed
 
-PARTS = ("cpu", "memory", "lateness", "startup")
+PARTS = ("cpu", "memory", "lateness", "startup", "decisions")
 _OPEN_FILES = 8192
 _Got = TypeVar("_Got")
 
@@ -57,6 +57,8 @@ def run(parts: list[str], wanted: measure.Settings) -> Report:
 
     if "startup" in parts:
         report.startup = next(measured("startup", lambda: measure.startup(wanted)), None)
+    if "decisions" in parts:
+        report.decisions = next(measured("decisions", lambda: measure.decisions(wanted)), None)
     if "lateness" in parts:
         report.lateness = next(measured("lateness", lambda: measure.lateness(wanted)), None)
     if "memory" in parts:

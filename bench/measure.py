@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.decisions import RESOURCES, RULES
 from bench.figures import Figure, figure, percentile
 from bench.servers import SERVERS, secret
 from bench.sut import ROOT, BenchFailed, Target
@@ -88,6 +89,23 @@ class Lateness:
 
 
 @dataclass(frozen=True, slots=True)
+class Decisions:
+    """CPU ms for all rules of all policies about all BackendHealths, and beside it for a bare comparison of each.
+
+    `unhealthy`: everything fails, and most rules act; `storm`: the breaker holds all; `healthy`: no rule is meant;
+    `reading`: what is decided by is read from the statuses, which is done once for each change of one.
+    """
+
+    resources: int
+    rules: int
+    floor: Figure
+    unhealthy: Figure
+    storm: Figure
+    healthy: Figure
+    reading: Figure
+
+
+@dataclass(frozen=True, slots=True)
 class Startup:
     """A whole `check` of one Redis and a bare interpreter, in seconds; ms of import by package, the longest first.
 
@@ -145,6 +163,13 @@ def lateness(settings: Settings) -> Lateness:
         latest=figure((rising[-1] for rising in late), _MS),
         cpu_percent=figure((one["cpuShare"] for one in got), 100.0),
     )
+
+
+def decisions(settings: Settings) -> Decisions:
+    """CPU of deciding. Raises BenchFailed."""
+    settings.say(f"decisions for {RESOURCES} resources by {RULES} rules")
+    got = _work("decisions", settings, "nothing", {}, RESOURCES)
+    return Decisions(RESOURCES, RULES, **{name: figure(took, _MS) for name, took in got.items()})
 
 
 def startup(settings: Settings) -> Startup:

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.measure import SPARSE, Cpu, Lateness, Memory, Startup
+from bench.measure import SPARSE, Cpu, Decisions, Lateness, Memory, Startup
 
 ADDED_MICROSECONDS = 100
 STARTUP_SECONDS = 0.7
+DECISIONS_MILLISECONDS = 50
 _PACKAGES = ("pydantic", "redis", "grpcio", "etcd3", "rethinkdb", "elasticsearch", "asyncpg", "aiohttp", "uvloop")
 _BEGIN, _END = "<!-- bench: begin -->", "<!-- bench: end -->"
 
@@ -29,6 +30,7 @@ class Report:
     memory: list[Memory] = field(default_factory=list)
     lateness: Lateness | None = None
     startup: Startup | None = None
+    decisions: Decisions | None = None
     missing: dict[str, str] = field(default_factory=dict)
     reached: dict[str, bool] = field(default_factory=dict)
 
@@ -43,6 +45,12 @@ class Report:
         if self.startup:
             self.reached[f"`check` on one Redis takes at most {STARTUP_SECONDS} s"] = (
                 self.startup.check.median <= STARTUP_SECONDS
+            )
+        if self.decisions:
+            what = f"{self.decisions.resources:,} resources x {self.decisions.rules} rules, all unhealthy or in a storm"
+            slowest = max(self.decisions.unhealthy.median, self.decisions.storm.median)
+            self.reached[f"{what}, are decided in {DECISIONS_MILLISECONDS} ms of CPU"] = (
+                slowest <= DECISIONS_MILLISECONDS
             )
 
 
@@ -87,6 +95,9 @@ def text(report: Report) -> str:
         parts += ["Start minus due in ms (negative: early, in a shared tick):", _lateness_table(report.lateness)]
     if report.startup:
         parts += ["`backendhealth check` on one Redis, the whole process:", _startup_table(report.startup)]
+    if report.decisions:
+        told = f"{report.decisions.resources:,} resources by {report.decisions.rules} rules each"
+        parts += [f"CPU of deciding in ms, {told}:", _decisions_table(report.decisions)]
     if report.missing:
         parts.append("\n".join(f"- missing: {what}: {why}" for what, why in report.missing.items()))
     parts.append("\n".join(f"- {'reached' if met else 'MISSED'}: {what}" for what, met in report.reached.items()))
@@ -135,6 +146,16 @@ def _startup_table(one: Startup) -> str:
     return _table(
         ["seconds", "CPU seconds", "a bare interpreter", "ms of import by package"],
         [[one.check.shown(2), one.check_cpu.shown(2), one.interpreter.shown(2), imports]],
+    )
+
+
+def _decisions_table(one: Decisions) -> str:
+    named = {"all unhealthy": one.unhealthy, "in a storm": one.storm, "all healthy": one.healthy}
+    named["reading the statuses"] = one.reading
+    floor = one.floor
+    return _table(
+        ["what", "floor", "product", "ratio"],
+        [[name, floor.shown(1), took.shown(1), f"{took.median / floor.median:.1f}"] for name, took in named.items()],
     )
 
 

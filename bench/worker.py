@@ -14,6 +14,7 @@ from typing import Any
 from backendhealth.core.observation import Finding
 from backendhealth.core.reasons import Reason
 from backendhealth.engine.ports import Prober
+from bench import decisions
 from bench.floors import FLOORS, Loop
 from bench.sut import CONNECT_SECONDS, INTERVAL, BenchFailed, Running, fleet, opener
 
@@ -127,6 +128,11 @@ async def memory(task: Task) -> dict[str, float]:
         return {"resident": float(_resident())}
 
 
+async def deciding(task: Task) -> dict[str, list[float]]:
+    """CPU seconds by round; see bench.decisions."""
+    return decisions.measured(task["rounds"])
+
+
 def _resident() -> int:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
@@ -136,6 +142,7 @@ def _resident() -> int:
 
 MEASURES: dict[str, Callable[[Task], Coroutine[Any, Any, dict[str, Any]]]] = {
     "cpu": cpu,
+    "decisions": deciding,
     "lateness": lateness,
     "memory": memory,
 }

@@ -11,43 +11,41 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "operator"))
+sys.path[:0] = [str(ROOT / "operator"), str(ROOT)]
 
 from backendhealth import profiles  # noqa: E402
 from backendhealth.cli.pictures import mermaid  # noqa: E402
-from backendhealth.core.crd import PLURAL, PROFILE_PLURAL, PROFILE_SHORT_NAME, SHORT_NAME, crd, profile_crd  # noqa: E402
+from backendhealth.core.crd import (  # noqa: E402
+    PLURAL,
+    POLICY_PLURAL,
+    POLICY_SHORT_NAME,
+    PROFILE_PLURAL,
+    PROFILE_SHORT_NAME,
+    REMEDIATION_PLURAL,
+    REMEDIATION_SHORT_NAME,
+    SHORT_NAME,
+    crd,
+    policy_crd,
+    profile_crd,
+    remediation_crd,
+)
 from backendhealth.core.durations import DURATION_PATTERN  # noqa: E402
 from backendhealth.core.reasons import Reason  # noqa: E402
+from backendhealth.core.remediation.actioninfo import INFO  # noqa: E402
+from backendhealth.core.remediation.ruling import MEANINGS, Guard  # noqa: E402
 from backendhealth.core.spec.backendhealth import GROUP, KIND, VERSION, BackendHealthSpec  # noqa: E402
 from backendhealth.core.spec.profile import PROFILE_KIND, DiagnosisProfile, DiagnosisProfileSpec  # noqa: E402
+from backendhealth.core.spec.remediation import REMEDIATION_KIND, RemediationSpec, RemediationStatus  # noqa: E402
+from backendhealth.core.spec.remediationpolicy import POLICY_KIND, RemediationPolicySpec  # noqa: E402
 from backendhealth.core.spec.status import BackendHealthStatus  # noqa: E402
 from backendhealth.core.structural import Schema, structural_schema  # noqa: E402
 from backendhealth.core.verdict import Verdict  # noqa: E402
 from backendhealth.kube.series import TABLE  # noqa: E402
 from backendhealth.kube.settings import Settings, default_text, flag_of, kind_of, variable_of  # noqa: E402
+from hack.blockyaml import dumped  # noqa: E402
 
 _MADE = "Made by `make generate` from the models; don't edit."
-
-
-class _Dumper(yaml.SafeDumper):
-    """Block style, no anchors, and quotes around what other YAML readers take for a boolean."""
-
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
-        return True
-
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002
-        super().increase_indent(flow, indentless=False)
-
-
-def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-    style = '"' if value.lower() in ("y", "n") else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
-
-
-_Dumper.add_representer(str, _text)
 
 
 def outputs() -> dict[str, str]:
@@ -55,6 +53,8 @@ def outputs() -> dict[str, str]:
     return {
         f"crds/{GROUP}_{PLURAL}.yaml": f"# {_MADE}\n" + dumped(crd()),
         f"crds/{GROUP}_{PROFILE_PLURAL}.yaml": f"# {_MADE}\n" + dumped(profile_crd()),
+        f"crds/{GROUP}_{POLICY_PLURAL}.yaml": f"# {_MADE}\n" + dumped(policy_crd()),
+        f"crds/{GROUP}_{REMEDIATION_PLURAL}.yaml": f"# {_MADE}\n" + dumped(remediation_crd()),
         "docs/reference/reasons.md": reasons_page(),
         "docs/reference/backendhealth.md": resource_page(
             KIND,
@@ -65,15 +65,20 @@ def outputs() -> dict[str, str]:
         "docs/reference/diagnosisprofile.md": resource_page(
             PROFILE_KIND, PROFILE_SHORT_NAME, ("spec", structural_schema(DiagnosisProfileSpec))
         ),
+        "docs/reference/remediationpolicy.md": resource_page(
+            POLICY_KIND, POLICY_SHORT_NAME, ("spec", structural_schema(RemediationPolicySpec))
+        ),
+        "docs/reference/remediation.md": resource_page(
+            REMEDIATION_KIND,
+            REMEDIATION_SHORT_NAME,
+            ("spec", structural_schema(RemediationSpec)),
+            ("status", structural_schema(RemediationStatus)),
+        ),
+        "docs/reference/actions.md": actions_page(),
         "docs/reference/profiles.md": profiles_page(),
         "docs/reference/operator.md": settings_page(),
         "docs/reference/metrics.md": metrics_page(),
     }
-
-
-def dumped(value: Any) -> str:
-    """YAML that kubectl and PyYAML read alike."""
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
 
 
 def reasons_page() -> str:
@@ -111,6 +116,37 @@ def resource_page(kind: str, short_name: str, *roots: tuple[str, Schema]) -> str
     for path, node in objects:
         if sections[_likeness(node)] == path:
             lines += _section(path, node, sections)
+    return "\n".join(lines) + "\n"
+
+
+def actions_page() -> str:
+    """Every action, what it needs, and every guard that may hold one back."""
+    lines = ["# Actions and guards", "", f"<!-- {_MADE} -->", ""]
+    lines += ["What a RemediationPolicy may let happen. Everything is done as the policy's ServiceAccount, which needs"]
+    lines += ["these grants in its own namespace; the operator may impersonate it and has none of them itself."]
+    for one in INFO.values():
+        lines += [
+            "",
+            f"## {one.kind}",
+            "",
+            one.does,
+            "",
+            f"- reversible: {one.reversible}",
+            f"- seen by: {one.seen_by}",
+        ]
+        lines += ["", "| API group | resource | verbs |", "|---|---|---|"]
+        for group, resource in dict.fromkeys((group, resource) for group, resource, _ in one.verbs):
+            verbs = ", ".join(f"`{v}`" for g, r, v in one.verbs if (g, r) == (group, resource))
+            lines.append(_row(f"`{group}`" if group else "", f"`{resource}`", verbs))
+    lines += [
+        "",
+        "## Guards",
+        "",
+        "What may hold an action back, in the order in which it is asked. The first one that",
+    ]
+    lines += ["holds is the reason of the condition `RemediationAllowed`; all are in `status.remediation.holds`.", ""]
+    lines += ["| guard | holds while |", "|---|---|"]
+    lines += [_row(f"`{guard.value}`", MEANINGS[guard]) for guard in Guard]
     return "\n".join(lines) + "\n"
 
 

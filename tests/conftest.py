@@ -8,6 +8,7 @@ from collections.abc import Generator
 
 import pytest
 
+from tests.cluster.fixtures import cluster, own_cluster, product_image  # noqa: F401 - for all
 from tests.kube.fixtures import api, control_plane, namespace, operator, resources  # noqa: F401 - for all
 
 CI = os.environ.get("CI") == "true"

@@ -329,7 +329,7 @@ def test_options_that_can_not_be_used(arguments: tuple[str, ...], said: str, tmp
 
 def test_files_without_a_test(tmp_path: Path, capsys: Capture):
     assert code_of(tmp_path, health(tcp("etcd"))) == 2
-    assert f"error: no DiagnosisTest in {tmp_path}" in capsys.readouterr().err
+    assert f"error: no DiagnosisTest and no RemediationPolicyTest in {tmp_path}" in capsys.readouterr().err
 
 
 def test_a_case_without_measure_is_refused(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch):

@@ -24,7 +24,7 @@ API = "mkdir -p /tmp/w/api/engine/v2; echo {} > /tmp/w/api/engine/v2/index.html;
 def examples(namespace: str) -> list[Any]:
     """The objects of all files, put into a namespace; DiagnosisTests are for the command line alone."""
     objects = [one for file in sorted(EXAMPLES.glob("*.yaml")) for one in yaml.safe_load_all(file.read_text())]
-    objects = [one for one in objects if one["kind"] != "DiagnosisTest"]
+    objects = [one for one in objects if one["kind"] not in ("DiagnosisTest", "RemediationPolicyTest")]
     demo = (EXAMPLES / "demo" / "backendhealth.yaml.in").read_text()
     objects.append(yaml.safe_load(demo.replace("${ETCD_PORT}", "2379").replace("${REDIS_PORT}", "6379")))
     for one in objects:

@@ -20,19 +20,26 @@ import pytest
 from backendhealth import profiles as shipped
 from backendhealth.cli.documents import Document, FileProblem, read_all
 from backendhealth.cli.load import load
-from backendhealth.core.crd import PROFILE_PLURAL
+from backendhealth.core.crd import PLURAL, POLICY_PLURAL, PROFILE_PLURAL, REMEDIATION_PLURAL
 from backendhealth.core.durations import DURATION_PATTERN
-from backendhealth.core.spec.backendhealth import API_VERSION
+from backendhealth.core.spec.backendhealth import API_VERSION, KIND
+from backendhealth.core.spec.profile import PROFILE_KIND
+from backendhealth.core.spec.remediation import REMEDIATION_KIND
+from backendhealth.core.spec.remediationpolicy import POLICY_KIND
 from backendhealth.core.validate import LINT_ONLY
-from backendhealth.core.wording import path_text
-from tests.kube.operator import PATH
+from backendhealth.core.wording import closest, path_text
 from tests.servers.kubernetes import ControlPlane
 from tests.unit.apiserver import all_rules
 from tests.unit.profilemaking import greatest_profile
 from tests.unit.test_bad_yaml import BAD, EXPECTED, GOOD, KINDS
 
 Refusals = set[tuple[str, str]]
-PROFILES = f"/apis/{API_VERSION}/namespaces/{{}}/{PROFILE_PLURAL}"
+PLURALS = {
+    KIND: PLURAL,
+    PROFILE_KIND: PROFILE_PLURAL,
+    POLICY_KIND: POLICY_PLURAL,
+    REMEDIATION_KIND: REMEDIATION_PLURAL,
+}
 
 ITS_OWN_WORDS = {
     "api-version-missing.yaml": "the API version in the data () does not match",
@@ -45,6 +52,7 @@ ITS_OWN_WORDS = {
     "kind-of-our-group.yaml": 'kind: Invalid value: "Redis": must be BackendHealth',
     "namespace-too-long.yaml": f'namespaces "{64 * "n"}" not found',
     "no-name.yaml": "metadata.name: Required value",
+    "policy-kind-misspelt.yaml": 'kind: Invalid value: "RemediationPolcy": must be RemediationPolicy',
     "profile-kind-misspelt.yaml": 'kind: Invalid value: "DiagnosisProfil": must be DiagnosisProfile',
     "resource-name-uppercase.yaml": 'metadata.name: Invalid value: "Bad": a lowercase RFC 1123 subdomain',
     "secret-bad-base64.yaml": "illegal base64 data",
@@ -68,7 +76,9 @@ FOLLOWS = {
 """Rules that only the API server names, because of what both refuse at another place; and a file where it does."""
 
 _NOT_CHECKED = "some validation rules were not checked because the object was invalid"
-_RULE_IDS = sorted({rule.id for rule in all_rules()} | {"duration-range", "no-password-in-url"}, key=len, reverse=True)
+_RULE_IDS = sorted(
+    {rule.id for rule in all_rules()} | {"duration-range", "no-password-in-url", "timestamp"}, key=len, reverse=True
+)
 _BY_REASON = {
     "FieldValueRequired": "required",
     "FieldValueTypeInvalid": "type",
@@ -133,6 +143,12 @@ def _pattern_rule(pattern: str, value: str) -> str:
     return "url" if "://" in pattern else "pattern"
 
 
+def _path(kind: str) -> str:
+    """Where objects go whose kind is this, or is one misspelt."""
+    meant = closest(kind, PLURALS) or KIND
+    return f"/apis/{API_VERSION}/namespaces/{{}}/{PLURALS[meant]}"
+
+
 class Judge:
     """Asks the API server about objects without creating them."""
 
@@ -144,7 +160,7 @@ class Judge:
         """Its answer to `raw`; unless `strict`, unknown fields are dropped silently, and the rest is judged."""
         placed, namespace = self._placed(raw)
         kind = str(raw.get("kind"))
-        path = "/api/v1/namespaces/{}/secrets" if kind == "Secret" else PROFILES if "Profil" in kind else PATH
+        path = "/api/v1/namespaces/{}/secrets" if kind == "Secret" else _path(kind)
         query = f"dryRun=All&fieldValidation={'Strict' if strict else 'Ignore'}"
         try:
             self._plane.request("POST", f"{path.format(namespace)}?{query}", placed)

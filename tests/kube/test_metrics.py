@@ -67,6 +67,8 @@ def everything() -> Seeing:
     metrics.event("created")
     metrics.status_write("written")
     metrics.leader(1, held=True)
+    metrics.remediations.reached("Succeeded", "restartPods", "Enforce")
+    metrics.remediations.took_effect("restartPods", 3.0)
     return seeing
 
 

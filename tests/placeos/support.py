@@ -103,10 +103,17 @@ class World:
             process.start(wait=False)
         for process in gone:
             process.wait_ready()
+        for core in list(self.platform.deregistered):
+            self.platform.restart(core)
         try:
-            wait_until(self.works, 20, "the platform works again")
+            wait_until(lambda: self.works() and self._registered_once(), 20, "the platform works again")
         except TimeoutError as error:
             raise TimeoutError(f"{error}: {self._broken()}") from None
+
+    def _registered_once(self) -> bool:
+        """Whether nothing of a killed core is left: it names the address at which the new one answers."""
+        _, found = self.call("GET", f"{BASE}/cluster")
+        return len(found) == len(self.platform.cores)
 
 
 class Worlds:

@@ -30,18 +30,20 @@ from tests.shipping.support import (
     rendered,
 )
 
-# Functions and macros of CEL in the rules of Kubernetes 1.29, as far as our rules call them.
-CEL = {"all", "duration", "exists", "filter", "has", "map", "matches", "replace", "size", "startsWith"}
+# Functions and macros of CEL in the rules of Kubernetes 1.30, as far as our rules call them.
+CEL = {"all", "duration", "exists", "filter", "has", "map", "matches", "replace", "size", "startsWith", "timestamp"}
 LAST_APPLIED_LIMIT = 262_144
 """Bytes that the annotations of an object may have, and so what `kubectl apply` can note in one."""
 # Stable API versions that the oldest supported Kubernetes serves, too.
 KNOWN = {
+    ("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy"),
+    ("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicyBinding"),
     ("apiextensions.k8s.io/v1", "CustomResourceDefinition"),
     ("apps/v1", "Deployment"),
     ("networking.k8s.io/v1", "NetworkPolicy"),
     ("policy/v1", "PodDisruptionBudget"),
     *(("rbac.authorization.k8s.io/v1", kind) for kind in ("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")),
-    *(("v1", kind) for kind in ("Namespace", "ServiceAccount")),
+    *(("v1", kind) for kind in ("ConfigMap", "Namespace", "ServiceAccount")),
 }
 
 

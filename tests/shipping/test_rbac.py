@@ -35,15 +35,19 @@ SERVING = {
     Grant(OURS, "backendhealths/status", "update"),
     Grant(OURS, "diagnosisprofiles", "list"),
     Grant(OURS, "diagnosisprofiles", "watch"),
+    *(Grant(OURS, "remediationpolicies", verb) for verb in ("get", "list", "watch")),
+    *(Grant(OURS, "remediations", verb) for verb in ("list", "watch", "create", "delete")),
+    Grant(OURS, "remediations/status", "update"),
     Grant("", "pods", "list"),
     Grant("", "pods", "watch"),
     Grant("", "events", "create"),
     Grant("", "events", "patch"),
 }
-ELECTION = {
+AT_HOME = {
     Grant("coordination.k8s.io", "leases", "create"),
     Grant("coordination.k8s.io", "leases", "get", LEASE),
     Grant("coordination.k8s.io", "leases", "update", LEASE),
+    Grant("", "configmaps", "get", "backendhealth-remediation"),
 }
 FENCE = {
     Grant("", "nodes", "list"),
@@ -66,6 +70,8 @@ DANGEROUS = [
     Grant("", "namespaces", "list"),
     *(Grant(OURS, "backendhealths", verb) for verb in ("create", "update", "patch", "delete", "deletecollection")),
     *(Grant(OURS, "backendhealths/status", verb) for verb in ("get", "patch")),
+    *(Grant(OURS, "remediationpolicies", verb) for verb in ("create", "update", "patch", "delete", "deletecollection")),
+    *(Grant(OURS, "remediations", verb) for verb in ("update", "patch", "deletecollection", "approve")),
     *(Grant(OURS, "backendhealths/finalizers", verb) for verb in ("update", "patch")),
     *(Grant("coordination.k8s.io", "leases", verb) for verb in ("get", "update", "list", "watch", "patch", "delete")),
     Grant("coordination.k8s.io", "leases", "update", "of-the-application"),
@@ -131,11 +137,11 @@ def roles_of(objects: list[Object]) -> set[Grant]:
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_the_manifests_grant_what_is_needed_and_no_more(name: str):
     fence = set() if name == "namespaced" else FENCE
-    assert roles_of(overlay(name)) == SERVING | ELECTION | fence
+    assert roles_of(overlay(name)) == SERVING | AT_HOME | fence
 
 
 async def test_the_operator_may_where_it_is_installed(operator: Api, installed: str, scope: str):
-    assert await granted(operator, installed) == SERVING | ELECTION | (FENCE if scope == "cluster-wide" else set())
+    assert await granted(operator, installed) == SERVING | AT_HOME | (FENCE if scope == "cluster-wide" else set())
 
 
 async def test_the_operator_may_elsewhere_only_when_cluster_wide(operator: Api, installed: str, scope: str):
@@ -162,18 +168,25 @@ async def test_kubectl_says_the_same(control_plane: ControlPlane, installed: str
 
 
 KINDS = ("backendhealths", "diagnosisprofiles")
+SEE = ("get", "list", "watch")
+CHANGE = ("create", "update", "patch", "delete", "deletecollection")
 PEOPLE = {
-    "backendhealth-view": {Grant(OURS, kind, verb) for kind in KINDS for verb in ("get", "list", "watch")},
-    "backendhealth-edit": {
-        Grant(OURS, kind, verb)
-        for kind in KINDS
-        for verb in ("create", "update", "patch", "delete", "deletecollection")
+    "backendhealth-view": {
+        Grant(OURS, kind, verb) for kind in (*KINDS, "remediationpolicies", "remediations") for verb in SEE
     },
-    "backendhealth-approver": {Grant(OURS, "remediations", verb) for verb in ("get", "list", "watch", "approve")},
+    "backendhealth-edit": {Grant(OURS, kind, verb) for kind in KINDS for verb in CHANGE},
+    "backendhealth-policy-editor": {Grant(OURS, "remediationpolicies", verb) for verb in (*SEE, *CHANGE)},
+    "backendhealth-on-call": {
+        *(Grant(OURS, kind, verb) for kind in (*KINDS, "remediationpolicies", "remediations") for verb in SEE),
+        Grant(OURS, "remediations", "create"),
+    },
+    "backendhealth-approver": {Grant(OURS, "remediations", verb) for verb in (*SEE, "patch", "approve")},
 }
 AGGREGATED = {
     "backendhealth-view": {"view", "edit", "admin"},
     "backendhealth-edit": {"edit", "admin"},
+    "backendhealth-policy-editor": {"admin"},
+    "backendhealth-on-call": {"admin"},
     "backendhealth-approver": {"admin"},
 }
 

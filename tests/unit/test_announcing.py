@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backendhealth.core.announcing import Announcement, Budget, announcements, cut_bytes
+from backendhealth.core.announcing import Announcement, Budget, Once, announcements, cut_bytes
 from backendhealth.core.spec.status import BackendHealthStatus
 
 Told = tuple[str, str]
@@ -85,6 +85,44 @@ def test_a_fresh_resource_is_told_of_when_there_is_something_to_tell():
         ("Warning", "Healthy", "ConnectionRefused"),
         ("Warning", "AHealthy", "ConnectionRefused"),
     ]
+
+
+ALLOWED, STORM, COOLING = ("True", "Allowed"), ("False", "Storm"), ("False", "CoolingDown")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (ALLOWED, STORM, [("Normal", "RemediationAllowed", "Storm")]),
+        (STORM, COOLING, [("Normal", "RemediationAllowed", "CoolingDown")]),
+        (STORM, STORM, []),
+        (STORM, ALLOWED, []),
+    ],
+)
+def test_a_guard_that_holds_remediation_back_is_told_when_it_begins_to(
+    before: Told, after: Told, expected: list[tuple[str, str, str]]
+):
+    assert told(status(RemediationAllowed=before), status(RemediationAllowed=after)) == expected
+    assert told(status(), status(RemediationAllowed=after)) == (
+        [("Normal", "RemediationAllowed", after[1])] if after[0] == "False" else []
+    )
+
+
+def test_a_guard_that_lets_go_and_holds_again_is_told_once_in_an_incident():
+    once = Once()
+    storm, cooling = (Announcement("Normal", "RemediationAllowed", guard, "") for guard in ("Storm", "CoolingDown"))
+    other = Announcement("Warning", "Healthy", "Timeout", "")
+    assert [once.news("a", "1", said) for said in (storm, cooling, storm, cooling)] == [True, True, False, False]
+    assert once.news("b", "1", storm)
+    assert [once.news("a", "2", said) for said in (storm, storm)] == [True, False]
+    assert [once.news("a", "2", other) for _ in range(2)] == [True, True]
+
+
+def test_what_was_told_is_not_kept_of_every_object_that_ever_was():
+    once = Once()
+    for number in range(5000):
+        once.news(str(number), "", Announcement("Normal", "RemediationAllowed", "Storm", ""))
+    assert len(once._told) <= 4096
 
 
 def test_stalled_is_told_once_and_ready_when_it_is_over():

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backendhealth.cli.documents import MAX_BYTES, FileProblem, read_all
-from backendhealth.cli.load import load
+from backendhealth.cli.load import KINDS, load
 from backendhealth.cli.main import main
 from backendhealth.cli.scalars import resolve
 from backendhealth.cli.yamltree import MAX_FAULTS, parse
@@ -111,7 +111,7 @@ def test_what_is_not_ours_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFi
     )
     assert load([str(tmp_path)]).problems == []
     assert main(["lint", str(tmp_path)]) == 2
-    assert "[no-resource] no BackendHealth or DiagnosisProfile or DiagnosisTest in" in capsys.readouterr().out
+    assert f"[no-resource] no {' or '.join(KINDS)} in" in capsys.readouterr().out
 
 
 def test_places_are_those_of_keys_and_items() -> None:

@@ -42,6 +42,33 @@ def test_names(allow: str | None, allowed: bool):
     assert grant_of(annotations).allows("placeos") is allowed
 
 
+@pytest.mark.parametrize(
+    ("allow", "allowed"),
+    [
+        ("remediationpolicy/placeos", True),
+        ("placeos, remediationpolicy/placeos", True),
+        ("remediationpolicy/*", True),
+        ("remediationpolicy/other", False),
+        ("*", False),  # all BackendHealths: who looks is not who acts
+        ("placeos", False),
+        ("*/*", False),
+    ],
+)
+def test_a_policy_is_allowed_as_one(allow: str, allowed: bool):
+    assert grant_of({ALLOW: allow}).allows(secretuse.policy("placeos")) is allowed
+
+
+@pytest.mark.parametrize("allow", ["remediationpolicy/placeos", "remediationpolicy/*"])
+def test_what_a_policy_is_allowed_is_no_backendhealths(allow: str):
+    assert not grant_of({ALLOW: allow}).allows("placeos")
+
+
+def test_a_policy_is_told_by_its_kind():
+    told = secretuse.not_allowed("place", "admin", Grant(("placeos",), None), secretuse.policy("placeos"))
+    assert "does not allow RemediationPolicy placeos to use it" in told
+    assert line(told)[-1] == f"{ALLOW}=placeos,remediationpolicy/placeos"
+
+
 # Hosts
 
 

@@ -25,6 +25,10 @@ OTHER_THAN_DEFAULT = {
     "secret_ttl": ("90s", "90s"),
     "allow_targets": ("127.0.0.0/8, *.db.svc", ("127.0.0.0/8", "*.db.svc")),
     "deny_targets": ("10.0.0.1,::1", ("10.0.0.1", "::1")),
+    "remediation": ("off", False),
+    "switch": ("kill-switch", "kill-switch"),
+    "helper_image": ("registry.example/backendhealth:1", "registry.example/backendhealth:1"),
+    "field_manager": ("argocd-controller", "argocd-controller"),
     "listen": ("127.0.0.1:0", "127.0.0.1:0"),
     "log_format": ("json", "json"),
     "log_level": ("debug", "debug"),
@@ -53,7 +57,7 @@ def test_the_table_has_every_setting():
 @pytest.mark.parametrize("field", OTHER_THAN_DEFAULT)
 def test_each_setting_by_flag_by_variable_and_by_default(field: str):
     text, value = OTHER_THAN_DEFAULT[field]
-    flags = [flag_of(field, off=True)] if field == "leader_elect" else [flag_of(field), text]
+    flags = [flag_of(field, off=True)] if value is False else [flag_of(field), text]
     assert getattr(parse(*flags), field) == value
     assert getattr(Settings.from_sources(None, {**POD, variable_of(field): text}), field) == value
     default = getattr(parse(), field)

@@ -72,6 +72,13 @@ def full(message: str = "m" * 1024, name: str = NAME) -> dict[str, Any]:
         },
         "incident": {"id": name, "since": TIME},
         "history": [{"at": TIME, "component": name, "verdict": "Unhealthy", "reason": name} for _ in range(20)],
+        "remediation": {
+            "holds": [
+                {"policy": name, "rule": name, "guard": f"{n:03}{name[3:]}", "message": message, "until": TIME}
+                for n in range(64)
+            ],
+            "active": [f"{n:03}{name[3:]}" for n in range(64)],
+        },
     }
 
 
@@ -144,7 +151,7 @@ def test_subjects_lose_their_messages_first():
     status["conditions"] = status["conditions"][:5]
     for probe in status["probes"]:
         del probe["parts"]
-    del status["diagnosis"]
+    del status["diagnosis"], status["remediation"]
     cut = fitted(status)
     assert cut["conditions"] == status["conditions"]
     for probe in cut["probes"]:
@@ -161,6 +168,17 @@ def test_what_was_left_out_is_told():
         assert left["verdict"] == "Unhealthy"
     causes = cut["diagnosis"]["rootCauses"]
     assert causes[-1]["component"] == f"… {100 - len(causes) + 1} more"
+
+
+def test_of_remediation_the_first_guards_and_all_messages_stay_as_long_as_there_is_room():
+    status = full(name="short")
+    status["probes"] = status["conditions"] = []
+    del status["diagnosis"]
+    assert fitted(status) == status
+    cut = fitted(status, 20_000)
+    assert [one["guard"] for one in cut["remediation"]["holds"]] == [f"{n:03}rt" for n in range(16)]
+    assert {one["message"] for one in cut["remediation"]["holds"]} == {"m" * 255 + "…"}
+    assert fitted(status, 2_000)["remediation"]["active"] == status["remediation"]["active"][:4]
 
 
 def test_the_rest_has_the_worst_verdict_of_those_left_out():

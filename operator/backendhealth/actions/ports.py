@@ -70,7 +70,7 @@ class Cluster(Protocol):
         ...
 
     async def logs(self, namespace: str, pod: str, container: str, *, since: float, timeout: float) -> str:
-        """What the container has logged in the last `since` seconds, its last 256 KiB. Raises Refused, Silent."""
+        """What the container has logged in the last `since` seconds, 256 KiB at most. Raises Refused, Silent."""
         ...
 
 
@@ -86,7 +86,9 @@ class Reply:
 class Http(Protocol):
     """One HTTP service, with the credentials that the action names; noted as the cluster's requests are."""
 
-    async def ask(self, method: str, path: str, *, query: Mapping[str, str] | None = None) -> Reply:
+    async def ask(
+        self, method: str, path: str, *, query: Mapping[str, str] | None = None, timeout: float = 10.0
+    ) -> Reply:
         """One request. Raises Refused (nothing was sent: address or Secret not allowed …), Silent."""
         ...
 

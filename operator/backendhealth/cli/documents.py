@@ -16,7 +16,10 @@ from backendhealth.core.wording import path_text
 MAX_BYTES = 5 * 1024 * 1024
 STDIN = "stdin"
 _MAX_LINE = 4096
-_LISTS = ("List", "BackendHealthList", "DiagnosisProfileList", "DiagnosisTestList", "SecretList")
+_LISTS = (
+    *("List", "SecretList", "BackendHealthList", "DiagnosisProfileList", "DiagnosisTestList"),
+    *("RemediationPolicyList", "RemediationList", "RemediationPolicyTestList"),
+)
 _SUFFIXES = (".yaml", ".yml", ".json")
 
 

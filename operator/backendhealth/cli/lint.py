@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from backendhealth.cli.documents import FileProblem
 from backendhealth.cli.load import KINDS, Loaded, load
+from backendhealth.cli.policyreferences import doubtful_policies
 from backendhealth.cli.references import doubtful_names
 
 if TYPE_CHECKING:
@@ -43,7 +44,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _doubts(loaded: Loaded) -> list[FileProblem]:
-    found = doubtful_names(loaded.resources, loaded.profiles)
+    found = [
+        *doubtful_names(loaded.resources, loaded.profiles),
+        *doubtful_policies(loaded.policies, loaded.resources, loaded.profiles),
+    ]
     return [
         loaded.documents[identity].problem(problem.loc, problem.rule, problem.message, problem.suggestion)
         for identity, problem in found

@@ -1,4 +1,4 @@
-"""What a user's YAML holds: BackendHealths, DiagnosisProfiles, their tests, Secrets, and all that is wrong with it."""
+"""What a user's YAML holds: objects of our kinds, their tests, Secrets, and all that is wrong with it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,30 @@ import binascii
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from backendhealth.cli.documents import Document, FileProblem, read_all
 from backendhealth.cli.references import unknown_built_in
 from backendhealth.core.spec.backendhealth import API_VERSION, GROUP, KIND, BackendHealth
 from backendhealth.core.spec.diagnosistest import TEST_KIND, DiagnosisTest
+from backendhealth.core.spec.policytest import POLICY_TEST_KIND, RemediationPolicyTest
 from backendhealth.core.spec.profile import PROFILE_KIND, DiagnosisProfile
-from backendhealth.core.validate import Problem, unknown_metadata, validate, validate_profile, validate_test
+from backendhealth.core.spec.remediation import REMEDIATION_KIND
+from backendhealth.core.spec.remediationpolicy import POLICY_KIND, RemediationPolicy
+from backendhealth.core.validate import (
+    Problem,
+    unknown_metadata,
+    validate,
+    validate_policy,
+    validate_policy_test,
+    validate_profile,
+    validate_remediation,
+    validate_test,
+)
 from backendhealth.core.wording import closest
 
-KINDS = (KIND, PROFILE_KIND, TEST_KIND)
+KINDS = (KIND, PROFILE_KIND, POLICY_KIND, REMEDIATION_KIND, TEST_KIND, POLICY_TEST_KIND)
+T = TypeVar("T")
 _KUBERNETES_KEYS = ("apiVersion", "kind", "metadata", "spec")
 
 
@@ -24,13 +37,15 @@ _KUBERNETES_KEYS = ("apiVersion", "kind", "metadata", "spec")
 class Loaded:
     """All that was read. `secrets` are by (namespace, name), `documents` by (kind, namespace, name).
 
-    A resource with a problem is not among `resources`, nor such a profile among `profiles`, nor such a test among
-    `tests`. `sources` counts the files that held documents, `seen` the documents of our kinds, good or bad.
+    What has a problem is not among them; Remediations are checked and not kept. `sources` counts the files that held
+    documents, `seen` the documents of our kinds, good or bad.
     """
 
     resources: list[BackendHealth] = field(default_factory=list)
     profiles: list[DiagnosisProfile] = field(default_factory=list)
     tests: list[DiagnosisTest] = field(default_factory=list)
+    policies: list[RemediationPolicy] = field(default_factory=list)
+    policy_tests: list[RemediationPolicyTest] = field(default_factory=list)
     secrets: dict[tuple[str, str], dict[str, bytes]] = field(default_factory=dict, repr=False)
     problems: list[FileProblem] = field(default_factory=list)
     sources: int = 0
@@ -49,9 +64,15 @@ def load(paths: Sequence[str]) -> Loaded:
         elif found == KIND:
             _add_resource(loaded, document)
         elif found == PROFILE_KIND:
-            _add_profile(loaded, document)
+            _add(loaded, document, PROFILE_KIND, *validate_profile(document.raw), to=loaded.profiles)
         elif found == TEST_KIND:
-            _add_test(loaded, document)
+            _add(loaded, document, TEST_KIND, *validate_test(document.raw), to=loaded.tests)
+        elif found == POLICY_KIND:
+            _add(loaded, document, POLICY_KIND, *validate_policy(document.raw), to=loaded.policies)
+        elif found == POLICY_TEST_KIND:
+            _add(loaded, document, POLICY_TEST_KIND, *validate_policy_test(document.raw), to=loaded.policy_tests)
+        elif found == REMEDIATION_KIND:
+            _has_problems(loaded, document, REMEDIATION_KIND, validate_remediation(document.raw)[1])
         elif found == "Secret":
             _add_secret(loaded, document)
     loaded.problems.sort(key=lambda problem: (problem.source, problem.line, problem.column))
@@ -105,16 +126,11 @@ def _add_resource(loaded: Loaded, document: Document) -> None:
         loaded.resources.append(resource)
 
 
-def _add_profile(loaded: Loaded, document: Document) -> None:
-    profile, problems = validate_profile(document.raw)
-    if not _has_problems(loaded, document, PROFILE_KIND, problems) and profile is not None:
-        loaded.profiles.append(profile)
-
-
-def _add_test(loaded: Loaded, document: Document) -> None:
-    test, problems = validate_test(document.raw)
-    if not _has_problems(loaded, document, TEST_KIND, problems) and test is not None:
-        loaded.tests.append(test)
+def _add(  # noqa: PLR0913 - what was read, and where it goes
+    loaded: Loaded, document: Document, kind: str, found: T | None, problems: list[Problem], *, to: list[T]
+) -> None:
+    if not _has_problems(loaded, document, kind, problems) and found is not None:
+        to.append(found)
 
 
 def _has_problems(loaded: Loaded, document: Document, kind: str, problems: list[Problem]) -> bool:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-_VERBS = ("check", "replay", "lint", "explain", "profiles", "triage", "testing", "operator")
+_VERBS = ("check", "replay", "lint", "explain", "profiles", "triage", "testing", "simulate", "operator")
 
 
 def parser() -> argparse.ArgumentParser:

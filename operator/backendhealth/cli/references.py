@@ -61,24 +61,25 @@ def _misspelt_profile(resource: BackendHealth, beside: list[DiagnosisProfile]) -
     """That a profile which is not among the files, and may be in the cluster, has nearly the name of one that is."""
     ref = resource.spec.profile_ref
     names = [one.metadata.name for one in beside]
-    if ref and ref.name and ref.name not in names and (meant := _near(ref.name, names)):
+    if ref and ref.name and ref.name not in names and (meant := near(ref.name, names)):
         message = "no DiagnosisProfile among the files has this name, but one has nearly the same"
         yield Problem(("spec", "profileRef", "name"), "unknown-profile", message, meant)
 
 
 def _misspelt_components(resource: BackendHealth, beside: list[DiagnosisProfile]) -> Iterator[Problem]:
-    spec = _profile_of(resource, beside)
+    spec = profile_of(resource, beside)
     known = [one.name for one in spec.components] if spec else []
     answered = {one.name for one in spec.symptoms} if spec else set()
     for index, probe in enumerate(resource.spec.probes):
         name = probe.component_name
-        if name not in known and name not in answered and (meant := _near(name, known)):
+        if name not in known and name not in answered and (meant := near(name, known)):
             message = "the profile has no component of this name, but one of nearly the same"
             field = "component" if probe.component else "name"
             yield Problem(("spec", "probes", index, field), "unknown-component", message, meant)
 
 
-def _profile_of(resource: BackendHealth, beside: list[DiagnosisProfile]) -> DiagnosisProfileSpec | None:
+def profile_of(resource: BackendHealth, beside: Sequence[DiagnosisProfile]) -> DiagnosisProfileSpec | None:
+    """The profile that the resource names, if it is a built-in one or among those of its namespace."""
     ref = resource.spec.profile_ref
     if ref is None:
         return None
@@ -87,7 +88,7 @@ def _profile_of(resource: BackendHealth, beside: list[DiagnosisProfile]) -> Diag
     return next((one.spec for one in beside if one.metadata.name == ref.name), None)
 
 
-def _near(name: str, known: Iterable[str]) -> str:
+def near(name: str, known: Iterable[str]) -> str:
     """The one of `known` that `name` is a slip of; `redis-2` is none of `redis`: numbers tell members apart."""
     plain = {one.replace("-", ""): one for one in known}
     found = difflib.get_close_matches(name.replace("-", ""), plain, n=1, cutoff=_NEAR)

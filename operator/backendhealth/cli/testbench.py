@@ -6,6 +6,7 @@ import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
+from typing import Protocol, TypeVar
 
 from backendhealth.core.durations import seconds
 from backendhealth.core.knowledge import Knowledge
@@ -24,6 +25,17 @@ MAX_ATTEMPTS = 50_000
 _TOOK = 0.01
 """Seconds that an attempt takes: what began at the same time tells nothing of what came first."""
 
+
+class Timed(Protocol):
+    """What happens at a time of a case."""
+
+    @property
+    def at(self) -> str:
+        """Time since the begin of the case, e.g. 30s."""
+        ...
+
+
+_Event = TypeVar("_Event", bound=Timed)
 Target = tuple[str, str]
 """A probe and one of its parts; an empty part is the probe's own finding."""
 
@@ -44,9 +56,10 @@ def run_case(
     resource: BackendHealth, profile: DiagnosisProfileSpec, targets: Mapping[str, Sequence[Target]], case: DiagnosisCase
 ) -> Ran:
     """Run `case`; `targets` are what each name under `see` stands for. Raises TooLongError."""
-    bench = _Bench(resource, profile)
+    bench = Bench(resource, profile)
     seen: list[tuple[Expected, BackendHealthStatus]] = []
-    for at, event in _events(case):
+    events: list[Step | Expected] = [*case.steps, *case.expect]
+    for at, event in in_turn(events):
         if isinstance(event, Step):
             bench.run(at)
             bench.change({target: see for name, see in event.see.items() for target in targets[name]}, at)
@@ -56,10 +69,9 @@ def run_case(
     return Ran(seen, bench.told)
 
 
-def _events(case: DiagnosisCase) -> list[tuple[float, Step | Expected]]:
-    """Steps and expectations by time, the steps of a time first."""
-    listed: list[Step | Expected] = [*case.steps, *case.expect]
-    return sorted(((seconds(one.at), one) for one in listed), key=lambda one: one[0])
+def in_turn(events: Sequence[_Event]) -> list[tuple[float, _Event]]:
+    """Steps and expectations by time, the steps of a time first as they are given first."""
+    return sorted(((seconds(one.at), one) for one in events), key=lambda one: one[0])
 
 
 def reason_of(name: str) -> Reason:
@@ -102,13 +114,15 @@ class _Target:
         return replace(self.own, parts={**others, **self.parts})
 
 
-class _Bench:
-    def __init__(self, resource: BackendHealth, profile: DiagnosisProfileSpec) -> None:
+class Bench:
+    """One resource, whose probes find what they are told to. Times are seconds, and begin at `start`."""
+
+    def __init__(self, resource: BackendHealth, profile: DiagnosisProfileSpec, start: float = 0.0) -> None:
         self.told: list[tuple[float, BackendHealthStatus]] = []
-        self._now = 0.0
+        self._now = start
         self._resource = resource
-        self._cycle = Cycle(lambda _, status: self.told.append((self._now, status)))
-        self._cycle.apply(resource, 0.0, knowledge=Knowledge(profile))
+        self._cycle = Cycle(lambda _, status: self._tell(status), proven=lambda _: self._proven())
+        self._cycle.apply(resource, start, knowledge=Knowledge(profile))
         self._targets = {probe.name: _Target(probe) for probe in resource.spec.probes}
         self._due: dict[str, float] = {}
         self._queue: list[tuple[float, int, str]] = []
@@ -116,7 +130,20 @@ class _Bench:
         for name in self._targets:
             timing = self._cycle.timing((resource.key, name))
             if not timing.suspended:
-                self._schedule(name, timing.initial_delay)
+                self._schedule(name, start + timing.initial_delay)
+
+    def _tell(self, status: BackendHealthStatus) -> None:
+        self.told.append((self._now, status))
+
+    def _proven(self) -> None:
+        """What attempts have shown of the resource's components has changed."""
+
+    def _attempted(self) -> None:
+        """An attempt was made, and all that follows from it was told."""
+
+    def _limit(self, until: float) -> float:
+        """Before which attempts are made, at most until `until`; asked before each."""
+        return until
 
     @property
     def status(self) -> BackendHealthStatus:
@@ -150,9 +177,10 @@ class _Bench:
                 # one that is due by now is under way already
                 if self._due.get(other, 0.0) > self._now:
                     self._schedule(other, self._now)
+            self._attempted()
 
     def _due_before(self, until: float) -> Iterator[tuple[str, float]]:
-        while self._queue and self._queue[0][0] < until:
+        while self._queue and self._queue[0][0] < self._limit(until):
             at, number, name = heapq.heappop(self._queue)
             if self._due[name] != at:  # it was moved
                 continue

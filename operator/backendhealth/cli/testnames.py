@@ -12,11 +12,13 @@ from backendhealth.cli.testbench import Target, reason_of
 from backendhealth.core.reasons import Reason
 from backendhealth.core.resourcestate import component_members, symptom_members
 from backendhealth.core.spec.backendhealth import API_VERSION, KIND, BackendHealth, condition_prefix
-from backendhealth.core.spec.diagnosistest import HEALTHY, TEST_KIND, DiagnosisCase, DiagnosisTest, Expected
+from backendhealth.core.spec.diagnosistest import HEALTHY, TEST_KIND, DiagnosisCase, DiagnosisTest, Expected, See, Step
+from backendhealth.core.spec.policytest import PolicyStep, RemediationPolicyTest
 from backendhealth.core.spec.profile import DiagnosisProfileSpec
 from backendhealth.core.validate import Problem, validate
 from backendhealth.core.wording import Loc, closest
 
+AnyTest = DiagnosisTest | RemediationPolicyTest
 _CONDITIONS = ("Ready", "Healthy", "Degraded", "Reconciling", "Stalled")
 
 
@@ -60,7 +62,7 @@ class _Known:
     conditions: frozenset[str]
 
 
-class _Unusable(Exception):  # noqa: N818 - what is said of the input
+class Unusable(Exception):  # noqa: N818 - what is said of the input
     """Without this nothing else can be looked at."""
 
     def __init__(self, loc: Loc, rule: str, message: str, suggestion: str = "") -> None:
@@ -79,22 +81,23 @@ def prepare(loaded: Loaded) -> tuple[list[Prepared], list[FileProblem]]:
             for one in _cases(test, document, loaded):
                 found += _unknown(one)
                 ready.append(one)
-        except _Unusable as error:
+        except Unusable as error:
             found.append(error.problem)
         problems += [document.problem(each.loc, each.rule, each.message, each.suggestion) for each in found]
     return ready, problems
 
 
 def _cases(test: DiagnosisTest, document: Document, loaded: Loaded) -> Iterator[Prepared]:
-    declared = _declared(test, loaded)
-    profile = _profile(test, declared, loaded)
+    declared = declared_for(test, loaded)
+    profile = profile_for(test, declared, loaded)
     for number, case in enumerate(test.spec.cases):
-        resource = declared or _made_up(test, number, profile)
-        targets = {name: _targets(resource, name) for step in case.steps for name in step.see}
+        resource = declared or made_up(test, number, profile, shown(test, number))
+        targets = {name: targets_of(resource, name) for step in case.steps for name in step.see}
         yield Prepared(test, number, profile, resource, targets, document)
 
 
-def _declared(test: DiagnosisTest, loaded: Loaded) -> BackendHealth | None:
+def declared_for(test: AnyTest, loaded: Loaded) -> BackendHealth | None:
+    """The BackendHealth that the test names, if it names one. Raises Unusable."""
     name = test.spec.backend_health
     if name is None:
         return None
@@ -103,57 +106,62 @@ def _declared(test: DiagnosisTest, loaded: Loaded) -> BackendHealth | None:
     if found is None:
         message = f"no BackendHealth of this name in the namespace {test.metadata.namespace} among the files"
         suggestion = closest(name, [one.metadata.name for one in beside])
-        raise _Unusable(("spec", "backendHealth"), "unknown-resource", message, suggestion)
+        raise Unusable(("spec", "backendHealth"), "unknown-resource", message, suggestion)
     return found
 
 
-def _profile(test: DiagnosisTest, declared: BackendHealth | None, loaded: Loaded) -> DiagnosisProfileSpec:
+def profile_for(test: AnyTest, declared: BackendHealth | None, loaded: Loaded) -> DiagnosisProfileSpec:
+    """The profile of the test, of its resource, or the default. Raises Unusable."""
     ref = test.spec.profile_ref or (declared.spec.profile_ref if declared else None)
     if ref is None or ref.built_in:
         name = (ref.built_in if ref else None) or shipped.DEFAULT
         if name in shipped.names():
             return shipped.built_in(name).spec
         told = f"no built-in profile has this name: there are {', '.join(shipped.names())}"
-        raise _Unusable(("spec", "profileRef", "builtIn"), "unknown-profile", told, closest(name, shipped.names()))
+        raise Unusable(("spec", "profileRef", "builtIn"), "unknown-profile", told, closest(name, shipped.names()))
     beside = [one for one in loaded.profiles if one.metadata.namespace == test.metadata.namespace]
     for one in beside:
         if one.metadata.name == ref.name:
             return one.spec
     told = f"no DiagnosisProfile of this name in the namespace {test.metadata.namespace} among the files"
     suggestion = closest(ref.name or "", [one.metadata.name for one in beside])
-    raise _Unusable(("spec", "profileRef", "name"), "unknown-profile", told, suggestion)
+    raise Unusable(("spec", "profileRef", "name"), "unknown-profile", told, suggestion)
 
 
-def _made_up(test: DiagnosisTest, number: int, profile: DiagnosisProfileSpec) -> BackendHealth:
-    """A resource with one probe for each name; a component of a symptom's name answers the symptom."""
+def made_up(
+    test: AnyTest, number: int, profile: DiagnosisProfileSpec, names: Iterable[tuple[Loc, str]]
+) -> BackendHealth:
+    """A resource with one probe for each name; a component of a symptom's name answers the symptom. Raises Unusable."""
     probes: dict[str, dict[str, object]] = {}
     components = {one.name for one in profile.components}
     known = components | {one.name for one in profile.symptoms}
-    for loc, name in _shown(test, number):
+    for loc, name in names:
         kind, _, bare = name.rpartition("/")
         if known and bare not in known:
             message = "the profile has no component and no symptom of this name"
-            raise _Unusable(loc, "unknown-component", message, closest(bare, known))
+            raise Unusable(loc, "unknown-component", message, closest(bare, known))
         if kind == "symptom" and bare in components:
             message = "a component has the same name: add a BackendHealth whose probe has this part, name it here"
-            raise _Unusable(("spec", "backendHealth"), "ambiguous-name", f"{name}: {message}")
+            raise Unusable(("spec", "backendHealth"), "ambiguous-name", f"{name}: {message}")
         probes[bare] = {"name": bare, "tcp": {"host": bare, "port": 1}}
     metadata = {"name": test.metadata.name, "namespace": test.metadata.namespace}
     raw = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": {"probes": list(probes.values())}}
     resource, problems = validate(raw)
     if resource is None:
         told = "; ".join(f"{one.path}: {one.message}" for one in problems[:3])
-        raise _Unusable(("spec", "cases", number), "no-resource", f"no BackendHealth can be made of the names: {told}")
+        raise Unusable(("spec", "cases", number), "no-resource", f"no BackendHealth can be made of the names: {told}")
     return resource
 
 
-def _shown(test: DiagnosisTest, number: int) -> Iterator[tuple[Loc, str]]:
-    for index, step in enumerate(test.spec.cases[number].steps):
+def shown(test: AnyTest, number: int) -> Iterator[tuple[Loc, str]]:
+    """The names under `see`, and where they stand."""
+    steps: Sequence[Step | PolicyStep] = test.spec.cases[number].steps
+    for index, step in enumerate(steps):
         for name in step.see:
             yield ("spec", "cases", number, "steps", index, "see", name), name
 
 
-def _targets(resource: BackendHealth, name: str) -> list[Target]:
+def targets_of(resource: BackendHealth, name: str) -> list[Target]:
     """A part as it is written; else the probe, the component or the symptom of this name, in this order."""
     parts = [(probe.name, name) for probe in resource.spec.probes if name in probe.parts]
     if parts:
@@ -171,13 +179,20 @@ def _targets(resource: BackendHealth, name: str) -> list[Target]:
 def _unknown(one: Prepared) -> Iterator[Problem]:
     known = _known(one)
     answered = {*known.components, *known.failing}
-    for loc, name in _shown(one.test, one.number):
-        if not one.targets[name]:
+    yield from unanswered(one.test, one.number, one.targets, answered)
+    at: Loc = ("spec", "cases", one.number)
+    yield from unknown_reasons([step.see for step in one.case.steps], at)
+    yield from _of_case(one.case, at, known)
+
+
+def unanswered(
+    test: AnyTest, number: int, targets: Mapping[str, Sequence[Target]], answered: Iterable[str]
+) -> Iterator[Problem]:
+    """Names under `see` that no probe answers to."""
+    for loc, name in shown(test, number):
+        if not targets[name]:
             message = "no probe of the BackendHealth answers to this name"
             yield Problem(loc, "unknown-component", message, closest(name, answered))
-    at: Loc = ("spec", "cases", one.number)
-    yield from _reasons(one.case, at)
-    yield from _of_case(one.case, at, known)
 
 
 def _known(one: Prepared) -> _Known:
@@ -190,10 +205,11 @@ def _known(one: Prepared) -> _Known:
     )
 
 
-def _reasons(case: DiagnosisCase, at: Loc) -> Iterator[Problem]:
+def unknown_reasons(steps: Sequence[Mapping[str, See]], at: Loc) -> Iterator[Problem]:
+    """Reasons under `see`, step by step, that there are not."""
     told = [reason.value for reason in Reason]
-    for index, step in enumerate(case.steps):
-        for name, see in step.see.items():
+    for index, step in enumerate(steps):
+        for name, see in step.items():
             loc = (*at, "steps", index, "see", name)
             named = [((*loc, "reason"), see.reason)]
             named += [((*loc, "subjects", key, "reason"), one.reason) for key, one in see.subjects.items()]

@@ -1,4 +1,4 @@
-"""Prints what came of the cases of DiagnosisTests: as text with what differs, as JUnit."""
+"""Prints what came of the cases of tests: as text with what differs, as JUnit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from itertools import groupby
 
 from backendhealth.cli.output import wrapped
 from backendhealth.cli.testjudging import Fault
-from backendhealth.core.spec.diagnosistest import DiagnosisCase
 
 _INDENT = "    "
 
@@ -20,9 +19,11 @@ class Tested:
 
     test: str
     name: str
-    case: DiagnosisCase
+    claim: str | None
     place: str
     faults: list[Fault]
+    about: str = "the diagnosis"
+    """What is told of the time of a fault."""
 
 
 def _text(results: Sequence[Tested], *, verbose: bool) -> str:
@@ -38,14 +39,14 @@ def _text(results: Sequence[Tested], *, verbose: bool) -> str:
 
 
 def _told(one: Tested) -> Iterator[str]:
-    if one.case.claim:
-        yield wrapped(f"{_INDENT}claim: {one.case.claim}")
+    if one.claim:
+        yield wrapped(f"{_INDENT}claim: {one.claim}")
     for fault in one.faults:
         yield f"{_INDENT}{fault.when} (- expected, + told):"
         for each in fault.differences:
             yield f"{_INDENT}  - {each.field}: {each.expected}"
             yield f"{_INDENT}  + {each.field}: {each.got}"
-        yield f"{_INDENT}  the diagnosis then:{'' if fault.told else ' nothing is wrong'}"
+        yield f"{_INDENT}  {one.about} then:{'' if fault.told else ' nothing is wrong'}"
         yield from (wrapped(f"{_INDENT}{_INDENT}{line}") for line in fault.told)
 
 
@@ -57,7 +58,9 @@ def _junit(results: Sequence[Tested], *, verbose: bool) -> str:  # noqa: ARG001 
         suite = ET.SubElement(suites, "testsuite", name=test, tests=str(len(cases)), failures=str(failed), errors="0")
         for one in cases:
             file, _, line = one.place.rpartition(":")
-            case = ET.SubElement(suite, "testcase", classname=test, name=one.case.name, file=file, line=line)
+            case = ET.SubElement(
+                suite, "testcase", classname=test, name=one.name.partition("/")[2], file=file, line=line
+            )
             if one.faults:
                 fields = ", ".join(each.field for fault in one.faults for each in fault.differences)
                 ET.SubElement(case, "failure", message=f"not as expected: {fields}").text = "\n".join(_told(one))

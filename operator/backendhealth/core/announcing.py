@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -18,6 +18,7 @@ _MAX_OBJECTS = 4096
 _OWN_WISH = {Reason.PENDING.value, Reason.SUSPENDED.value}
 _GRAVE = {"Stalled"}  # conditions that are bad while they are true
 _FOLLOWING = {"Degraded", "Reconciling"}  # other conditions tell of the same change
+_GUARDED = "RemediationAllowed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ def _expected(was: Condition | None, condition: Condition) -> bool:
     """Whether nobody needs to be told: a resource is accepted, probes begin, or are suspended and go on."""
     if condition.type == "Ready":
         return was is None and condition.status == "True"
+    if condition.type == _GUARDED:  # a guard that holds is told; that none does shows in what is done
+        return condition.status == "True"
     whole = condition.type == "Healthy"
     if condition.reason in _OWN_WISH:
         return not whole or condition.reason == Reason.PENDING
@@ -68,7 +71,7 @@ def _rank(condition: Condition) -> int:
 def _type(condition: Condition) -> Literal["Normal", "Warning"]:
     if condition.type in _GRAVE or (condition.type == "Ready" and condition.status != "True"):
         return "Warning"
-    fine = condition.type == "Ready" or condition.reason in {*_OWN_WISH, Reason.PROBE_SUCCEEDED.value}
+    fine = condition.type in {"Ready", _GUARDED} or condition.reason in {*_OWN_WISH, Reason.PROBE_SUCCEEDED.value}
     return "Normal" if fine else "Warning"
 
 
@@ -84,6 +87,27 @@ def cut_bytes(text: str, limit: int) -> str:
     if len(data) <= limit:
         return text
     return data[: limit - len("…".encode())].decode(errors="ignore") + "…"
+
+
+class Once:
+    """Which guards were told of an object in its incident: one that lets go and holds again is no news."""
+
+    def __init__(self) -> None:
+        self._told: OrderedDict[str, tuple[str, set[str]]] = OrderedDict()
+
+    def news(self, uid: str, incident: str, said: Announcement) -> bool:
+        """Whether to tell it of the object in this incident (empty: in none)."""
+        if said.about != _GUARDED:
+            return True
+        before, guards = self._told.get(uid, ("", set()))
+        if before != incident:
+            guards = set()
+        new = said.reason not in guards
+        self._told[uid] = incident, {*guards, said.reason}
+        self._told.move_to_end(uid)
+        while len(self._told) > _MAX_OBJECTS:
+            self._told.popitem(last=False)
+        return new
 
 
 class Budget:

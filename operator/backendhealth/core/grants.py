@@ -6,7 +6,7 @@ import hashlib
 import re
 import shlex
 
-_REFUSED = re.compile(r'User "([^"]+)" cannot ([a-z]+) resource "([a-z/]+)" in API group "([a-z0-9.]*)"')
+_REFUSED = re.compile(r'User "([^"]+)" cannot ([a-z:-]+) resource "([a-z/]+)" in API group "([a-z0-9.]*)"')
 _ACCOUNT = "system:serviceaccount:"
 _MAX_ROLE_NAME = 63
 
@@ -17,13 +17,21 @@ def remedy(namespace: str, message: str, verbs: str = "", name: str = "") -> str
     `verbs`: all that are needed, where the refused one will not be enough. `namespace`: empty for all of them.
     `name`: the only object for which it is granted.
     """
+    line = granting(namespace, message, verbs, name)
+    return f"; to grant it: {line}" if line else ""
+
+
+def granting(namespace: str, message: str, verbs: str = "", name: str = "") -> str:
+    """The line alone; see `remedy`."""
     found = _REFUSED.search(message)
     if not found:
         return ""
     user, verb, resource, group = found.groups()
+    if verb.startswith("impersonate"):  # since Kubernetes 1.36 it may be told which request it was for
+        verb, resource, group = "impersonate", "serviceaccounts", ""
     plural, slash, sub = resource.partition("/")
     what = f"{plural}{'.' if group else ''}{group}{slash}{sub}"
-    return f"; to grant it: {grant(namespace, user, verbs or verb, what, name)}"
+    return grant(namespace, user, verbs or verb, what, name)
 
 
 def grant(namespace: str, user: str, verbs: str, resource: str, name: str = "") -> str:

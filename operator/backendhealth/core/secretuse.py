@@ -13,10 +13,15 @@ from backendhealth.core.observation import MAX_MESSAGE
 from backendhealth.core.spec.backendhealth import GROUP
 
 ALLOW = f"{GROUP}/allow"
-"""Annotation of a Secret: the BackendHealths that may use it, by name and separated by commas; `*` for all."""
+"""Annotation of a Secret: who of its namespace may use it, separated by commas.
+
+A BackendHealth by its name, `*` for all of them; a RemediationPolicy as `remediationpolicy/NAME`, and
+`remediationpolicy/*` for all of those. Who may look need not be one who may act.
+"""
 ALLOW_HOSTS = f"{GROUP}/allow-hosts"
 """Annotation of a Secret: the hosts that it may be used with; any host without it."""
 
+_POLICY = "remediationpolicy/"
 _WORD = re.compile(r"[A-Za-z0-9*?.:/_\[\]-]+")
 """What can be a name or a host; the rest of an annotation matches nothing, and is not put into a command."""
 _ROOM_FOR_PREFIX = 264  # a probe puts its endpoint before the message: host:port and a colon
@@ -31,9 +36,10 @@ class Grant:
     names: tuple[str, ...] | None
     hosts: tuple[str, ...] | None
 
-    def allows(self, backendhealth: str) -> bool:
-        """Whether the BackendHealth of that name in the Secret's namespace may use it."""
-        return bool({"*", backendhealth} & set(self.names or ()))
+    def allows(self, user: str) -> bool:
+        """Whether a BackendHealth of the Secret's namespace, by name, or a policy (see `policy`) may use it."""
+        kind, slash, _ = user.rpartition("/")
+        return bool({f"{kind}{slash}*", user} & set(self.names or ()))
 
     def allows_host(self, host: str) -> bool:
         """Whether it may be used with `host`: an address by networks, a name by patterns."""
@@ -55,6 +61,11 @@ def _readable(entries: Iterable[str]) -> HostList:
     return HostList(tuple(n for one in lists for n in one.networks), tuple(n for one in lists for n in one.names))
 
 
+def policy(name: str) -> str:
+    """The RemediationPolicy of that name, as a Secret's annotation names it: no BackendHealth's name has a slash."""
+    return f"{_POLICY}{name}"
+
+
 def grant_of(annotations: Mapping[str, str]) -> Grant:
     """The grant that a Secret's annotations make."""
     return Grant(_entries(annotations.get(ALLOW)), _entries(annotations.get(ALLOW_HOSTS)))
@@ -67,10 +78,12 @@ def _entries(text: str | None) -> tuple[str, ...] | None:
 # What to say, with the line that grants it. The line stands in backquotes, at the end.
 
 
-def not_allowed(namespace: str, secret: str, grant: Grant, backendhealth: str) -> str:
-    """The message for a BackendHealth that the Secret's `allow` does not name."""
-    told = f"the owner of Secret {secret} does not allow BackendHealth {backendhealth} to use it"
-    line = _annotate(namespace, secret, ALLOW, grant.names, backendhealth)
+def not_allowed(namespace: str, secret: str, grant: Grant, user: str) -> str:
+    """The message for a BackendHealth, or a policy, that the Secret's `allow` does not name."""
+    name = user.removeprefix(_POLICY)
+    kind = "BackendHealth" if name == user else "RemediationPolicy"
+    told = f"the owner of Secret {secret} does not allow {kind} {name} to use it"
+    line = _annotate(namespace, secret, ALLOW, grant.names, user)
     return _with_line(told, "the Secret's owner does not allow its use", line)
 
 

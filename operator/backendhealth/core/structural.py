@@ -33,7 +33,9 @@ def _node(raw: Schema, defs: dict[str, Schema], path: str) -> Schema:
     node = {key: value for key, value in raw.items() if key not in _DROPPED}
     if "const" in raw:
         node["enum"] = [raw["const"]]
-    if raw.get("default") not in (None, [], {}):
+    if isinstance(raw.get("default"), dict) and raw.get("properties"):
+        node["default"] = {}  # which its fields' own defaults fill
+    elif raw.get("default") not in (None, [], {}):
         node["default"] = raw["default"]
     kinds = {"object": _object, "array": _array, "string": _string, "integer": _integer, "boolean": lambda *_: None}
     if raw.get("type") not in kinds:

@@ -14,15 +14,24 @@ from pydantic import ValidationError
 from backendhealth.core.spec.backendhealth import BackendHealth
 from backendhealth.core.spec.base import Model, Rule
 from backendhealth.core.spec.diagnosistest import DiagnosisTest
+from backendhealth.core.spec.policytest import RemediationPolicyTest
 from backendhealth.core.spec.profile import DiagnosisProfile
+from backendhealth.core.spec.remediation import Remediation
+from backendhealth.core.spec.remediationpolicy import RemediationPolicy
 from backendhealth.core.wording import METADATA, Loc, closest, path_text, said
 
-LINT_ONLY = frozenset({"regex", "jsonpath", "json-list", "dependency-cycle"})
-"""Rules that the schema can't hold: it knows neither RE2's nor JSONPath's nor JSON's syntax, and can't walk a graph."""
+LINT_ONLY = frozenset(
+    {
+        *("regex", "jsonpath", "json-list", "dependency-cycle", "cron", "time-zone", "windows-never-open"),
+        *("matches-everything", "two-toggles", "contradicting-rules", "restart-loop"),
+    }
+)
+"""Rules that the schema can't hold: it knows no syntax but its own and no calendar, can't walk a graph, and would have
+to compare too much."""
 _MAX_MEANT = 32
 """Places of one broken rule for which is looked what was meant: it takes longer than all else."""
 
-_Resource = TypeVar("_Resource", BackendHealth, DiagnosisProfile, DiagnosisTest)
+_Resource = TypeVar("_Resource", bound=Model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +80,21 @@ def validate_profile(raw: Any) -> tuple[DiagnosisProfile | None, list[Problem]]:
 def validate_test(raw: Any) -> tuple[DiagnosisTest | None, list[Problem]]:
     """The test that `raw` describes, or None and everything that is wrong with it. Raises nothing for any input."""
     return _validated(DiagnosisTest, raw)
+
+
+def validate_policy(raw: Any) -> tuple[RemediationPolicy | None, list[Problem]]:
+    """The policy that `raw` describes, or None and everything that is wrong with it. Raises nothing for any input."""
+    return _validated(RemediationPolicy, raw)
+
+
+def validate_remediation(raw: Any) -> tuple[Remediation | None, list[Problem]]:
+    """The same of a Remediation, whose status is not looked at."""
+    return _validated(Remediation, raw)
+
+
+def validate_policy_test(raw: Any) -> tuple[RemediationPolicyTest | None, list[Problem]]:
+    """The test that `raw` describes, or None and everything that is wrong with it. Raises nothing for any input."""
+    return _validated(RemediationPolicyTest, raw)
 
 
 def _validated(model: type[_Resource], raw: Any) -> tuple[_Resource | None, list[Problem]]:

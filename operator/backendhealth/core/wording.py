@@ -41,7 +41,10 @@ _RULES = {
 }
 """pydantic's types of errors; those that the models raise are rule ids already, all others mean a wrong type."""
 OWN_RULES = frozenset(
-    {"duration", "duration-range", "url", "no-password-in-url", "length", "regex", "jsonpath", "json-list"}
+    {
+        *("duration", "duration-range", "url", "no-password-in-url", "length", "regex", "jsonpath", "json-list"),
+        *("timestamp", "cron", "time-zone"),
+    }
 )
 _DESCRIBED = {
     "object": "a mapping of fields",
@@ -112,7 +115,7 @@ def said(kind: str, loc: Loc, value: Any, message: str, resource: type[Model] = 
         return _unknown(loc, resource)
     if rule in _TOLD:
         return _TOLD[rule](node, value)
-    return Said(rule, message, _duration_meant(value) if rule == "duration" else "")
+    return Said(rule, message, _MEANT[rule](value) if rule in _MEANT else "")
 
 
 def _rule(kind: str, value: Any) -> str:
@@ -248,6 +251,14 @@ def _duration_meant(value: Any) -> str:
     return f"{found.group(1)}{found.group(2)}" if found else ""
 
 
+def _zone_meant(value: Any) -> str:
+    from backendhealth.core.remediation import windows  # noqa: PLC0415 - only who misspells a time zone pays for it
+
+    zones = {zone.rpartition("/")[2]: zone for zone in windows.time_zones()}
+    return closest(str(value), zones.values()) or zones.get(closest(str(value), zones), "")
+
+
+_MEANT: dict[str, Callable[[Any], str]] = {"duration": _duration_meant, "time-zone": _zone_meant}
 _TOLD: dict[str, Callable[[Schema, Any], Said]] = {
     "required": _required,
     "type": _wrong_type,

@@ -23,6 +23,7 @@ WRITTEN_FIELDS = (
     "diagnosis",
     "incident",
     "history",
+    "remediation",
 )
 """The fields whose change causes a write; `heartbeatTime` is the only other one."""
 STATUS_BYTES = 256 * 1024
@@ -111,15 +112,16 @@ def _messages(limit: int, *lists: str) -> _Cut:
 
     def cut(status: Json) -> Json:
         status = dict(status)
-        for name in set(lists) & status.keys():
-            status[name] = [short(entry) for entry in status[name]] if name != "diagnosis" else status[name]
+        for name in {"probes", "conditions"} & set(lists) & status.keys():
+            status[name] = [short(entry) for entry in status[name]]
         if "subjects" in lists:
             status["probes"] = [
                 probe | {name: [short(one) for one in probe[name]] for name in ("subjects", "parts") if name in probe}
                 for probe in status.get("probes", ())
             ]
-        if "diagnosis" in lists and status.get("diagnosis"):
-            status["diagnosis"] = _short_texts(status["diagnosis"], limit)
+        for name in {"diagnosis", "remediation"} & set(lists):
+            if status.get(name):
+                status[name] = _short_texts(status[name], limit)
         return status
 
     return cut
@@ -129,9 +131,11 @@ _TEXTS = ("message", "because", "nextStep", "evidence")
 
 
 def _short_texts(value: Json, limit: int) -> Json:
-    """A diagnosis whose texts are cut; names stay, because entries are told apart by them."""
+    """An object of lists whose texts are cut; names stay, because entries are told apart by them."""
     entries = {
-        name: [_short_entry(one, limit) for one in found] for name, found in value.items() if type(found) is list
+        name: [_short_entry(one, limit) if type(one) is dict else one for one in found]
+        for name, found in value.items()
+        if type(found) is list
     }
     question = {"nextQuestion": _short(value["nextQuestion"], limit)} if "nextQuestion" in value else {}
     return {**value, **entries, **question}
@@ -160,6 +164,16 @@ def _evidence(most: int) -> _Cut:
         explained = [{**one, "by": one["by"][: 2 * most]} for one in lists.get("explained", ())]
         lists |= {"explained": explained} if explained else {}
         return {**status, "diagnosis": {**diagnosis, **lists, "rootCauses": causes}} if diagnosis else status
+
+    return cut
+
+
+def _remediation(most: int) -> _Cut:
+    """Cuts what holds remediation back, and what is under way, to `most` entries: the first guards are told first."""
+
+    def cut(status: Json) -> Json:
+        told = status.get("remediation") or {}
+        return {**status, "remediation": {name: found[:most] for name, found in told.items()}} if told else status
 
     return cut
 
@@ -217,7 +231,7 @@ def _more(subject: str) -> int:
     return int(found[1]) if found else 0
 
 
-_ALL = ("probes", "conditions", "diagnosis")
+_ALL = ("probes", "conditions", "diagnosis", "remediation")
 _CUTS: tuple[_Cut, ...] = (
     _messages(256, "subjects"),
     _messages(64, "subjects"),
@@ -225,11 +239,13 @@ _CUTS: tuple[_Cut, ...] = (
     _subjects(4),
     _messages(256, *_ALL),
     _evidence(4),
+    _remediation(16),
     _parts(8),
     _messages(64, "subjects", *_ALL),
     _subjects(1),
     _causes(8),
     _evidence(1),
+    _remediation(4),
     _parts(0),
     _messages(8, "subjects", *_ALL),
 )

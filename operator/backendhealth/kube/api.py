@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
@@ -89,6 +89,25 @@ class Api:
             "private_key_path": configuration.key_file,
         } | ({"scheme": scheme.capitalize(), "token": token} if token else {})
 
+    def connection(self) -> Json:
+        """How connections to the server are made elsewhere, as arguments of aiohttp's requests."""
+        rest, configuration = self._client.rest_client, self._client.configuration
+        return {
+            "ssl": rest.ssl_context,
+            "server_hostname": configuration.tls_server_name or None,
+            "proxy": rest.proxy,
+            "proxy_headers": rest.proxy_headers,
+        }
+
+    async def prepared(
+        self, method: str, path: str, query: Iterable[tuple[str, str]], headers: Mapping[str, str]
+    ) -> tuple[str, dict[str, str]]:
+        """URL and headers of a request, our credentials among them."""
+        _, url, sent, *_ = await self._client.param_serialize(
+            method, path, query_params=list(query), header_params=dict(headers), auth_settings=["BearerToken"]
+        )
+        return url, sent
+
     async def close(self) -> None:
         """Close all connections."""
         await self._client.close()
@@ -106,18 +125,18 @@ class Api:
         timeout: float = REQUEST_TIMEOUT,
     ) -> Json:
         """The answer's object; `headers` may impersonate. Raises ApiError or ApiUnavailable."""
-        response, text = await self._exchange(method, path, query, body, content_type, headers, timeout)
-        return _answer(response, text)
+        response, text = await self.exchange(method, path, query, body, content_type, headers, timeout)
+        return answer(response, text)
 
     async def text(self, path: str, query: Query, *, headers: Mapping[str, str], timeout: float) -> bytes:
         """What is no object: a log. Ask the server for no more than fits. Raises as `request` does."""
         accepting = {"Accept": "*/*", **headers}
-        response, text = await self._exchange("GET", path, query, None, "application/json", accepting, timeout)
+        response, text = await self.exchange("GET", path, query, None, "application/json", accepting, timeout)
         if response.status != HTTPStatus.OK:
-            _answer(response, text)
+            answer(response, text)
         return text
 
-    async def _exchange(  # noqa: PLR0913, PLR0917
+    async def exchange(  # noqa: PLR0913, PLR0917
         self,
         method: str,
         path: str,
@@ -127,6 +146,7 @@ class Api:
         headers: Mapping[str, str] | None,
         timeout: float,
     ) -> tuple[aiohttp.ClientResponse, bytes]:
+        """The server's answer, whatever it says, and its body: see `answer`. Raises ApiUnavailable."""
         about = resource_of(path)
         try:
             async with asyncio.timeout(timeout):
@@ -176,14 +196,14 @@ class Api:
                 response = await self._send("GET", path, options, None, "application/json", None, timeout)
                 self._observe("WATCH", about, response.status)
                 if response.status != HTTPStatus.OK:
-                    _answer(response, await response.read())
+                    answer(response, await response.read())
             if opened is not None:
                 opened()
             try:
                 async for line in _lines(response):
                     event = json.loads(line)
                     if event["type"] == "ERROR":
-                        raise _refusal(event["object"], event["object"].get("code", 0))
+                        raise refusal(event["object"], event["object"].get("code", 0))
                     yield event
             finally:
                 response.close()  # events may still come on it: it is of no use to other requests
@@ -205,12 +225,9 @@ class Api:
         timeout: Any,
     ) -> aiohttp.ClientResponse:
         sent = {"Content-Type": content_type, "Accept": "application/json", **(headers or {})}
-        parameters = await self._client.param_serialize(
-            method, path, query_params=list((query or {}).items()), header_params=sent, auth_settings=["BearerToken"]
-        )
-        _, url, sent, *_ = parameters
-        answer = await self._client.rest_client.request(method, url, headers=sent, body=body, _request_timeout=timeout)
-        response: aiohttp.ClientResponse = answer.response
+        url, sent = await self.prepared(method, path, (query or {}).items(), sent)
+        given = await self._client.rest_client.request(method, url, headers=sent, body=body, _request_timeout=timeout)
+        response: aiohttp.ClientResponse = given.response
         return response
 
 
@@ -272,7 +289,8 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
             raise aiohttp.ClientPayloadError("an event of the watch is too long")
 
 
-def _answer(response: aiohttp.ClientResponse, text: bytes) -> Json:
+def answer(response: aiohttp.ClientResponse, text: bytes) -> Json:
+    """The object that the server answered with. Raises ApiError for a refusal, ApiUnavailable."""
     try:
         told = json.loads(text) if text else {}
     except ValueError:
@@ -282,11 +300,12 @@ def _answer(response: aiohttp.ClientResponse, text: bytes) -> Json:
     told = told if isinstance(told, dict) else {}
     if response.status >= HTTPStatus.BAD_REQUEST:
         wait = response.headers.get("Retry-After", "")
-        raise _refusal(told, response.status, float(wait) if wait.isdecimal() else 0.0)
+        raise refusal(told, response.status, float(wait) if wait.isdecimal() else 0.0)
     return told
 
 
-def _refusal(told: Json, status: int, retry_after: float = 0.0) -> ApiError:
+def refusal(told: Json, status: int, retry_after: float = 0.0) -> ApiError:
+    """What the server's answer, an object of kind Status, says."""
     phrase = HTTPStatus(status).phrase if status in list(HTTPStatus) else "unknown status"
     return ApiError(status, told.get("reason") or phrase.replace(" ", ""), told.get("message") or phrase, retry_after)
 

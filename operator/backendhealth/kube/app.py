@@ -12,13 +12,18 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
+from backendhealth.actions.registry import performers
 from backendhealth.core.crd import PLURAL
 from backendhealth.core.leasing import shard_of
 from backendhealth.core.spec.backendhealth import API_VERSION, BackendHealth, Probe
 from backendhealth.core.spec.hosts import hosts_of
+from backendhealth.core.verdict import Verdict
 from backendhealth.engine.engine import Engine
 from backendhealth.engine.ports import Signal
+from backendhealth.engine.remediation.ports import Stored
+from backendhealth.engine.remediation.remediator import Remediator
 from backendhealth.kube import logs
+from backendhealth.kube.acting import Identities
 from backendhealth.kube.api import ApiError, ApiUnavailable, Json, connect
 from backendhealth.kube.audience import Audience
 from backendhealth.kube.controller import Controller
@@ -26,12 +31,16 @@ from backendhealth.kube.events import EventRecorder
 from backendhealth.kube.health import Health
 from backendhealth.kube.leases import Leases
 from backendhealth.kube.metrics import Metrics
+from backendhealth.kube.overlay import Overlay
+from backendhealth.kube.placeoshttp import PlaceosHttp
 from backendhealth.kube.podlogs import PodLogs
 from backendhealth.kube.podwatch import PodWatches
 from backendhealth.kube.profiles import Profiles
+from backendhealth.kube.remediations import Remediations
 from backendhealth.kube.resync import Resync
 from backendhealth.kube.secrets import SecretReader
 from backendhealth.kube.settings import Settings
+from backendhealth.kube.switch import ConfigMapSwitch
 from backendhealth.kube.targets import Targets
 from backendhealth.kube.writer import StatusWriter
 from backendhealth.probes.dialer import Dialer
@@ -82,6 +91,8 @@ class App:
         self._run("writer", self._writer.run())
         self._run("engine", self._engine.run())
         self._run("profiles", self._profiles.run())
+        self._run("remediations", self._store.run())
+        self._run("remediator", self._remediator.run())
         self._run("resync", self._resync.run())
         if self._leases is not None:
             self._run("leases", self._leases.run())
@@ -99,10 +110,11 @@ class App:
         await stopping.wait()
 
     async def stop(self) -> None:
-        """Stop probing, write what waits, release the Leases."""
+        """Begin no remediation any more, stop probing, write what waits, release the Leases."""
         if self._stopping:
             return
         self._stopping = True
+        await self._remediator.close()
         await self._engine.close()
         await self._controller.close()
         await self._writer.flush(FLUSH)
@@ -140,8 +152,16 @@ class App:
         self._dialer = Dialer(guard=self._targets.guard)
         self._secrets = SecretReader(api, ttl=settings.secret_ttl_seconds)
         self._pods = PodWatches(api)
-        audience = Audience(self._metrics, self._events)
-        self._controller = Controller(writer=self._writer, serves=self._serves, clock=time.time, audience=audience)
+        self._audience = Audience(self._metrics, self._events)
+        self._store = Remediations(api, settings.namespaces, self._policies_changed)
+        self._controller = Controller(
+            writer=self._writer,
+            serves=self._serves,
+            clock=time.time,
+            audience=self._audience,
+            overlay=Overlay(self._store.holds, time.time),
+        )
+        self._remediator = self._acting_under_policies()
         self._engine = Engine(
             open_prober=self._open,
             clock=time.time,
@@ -149,9 +169,10 @@ class App:
             record=self._metrics.observed,
             lateness=self._metrics.lateness,
             read_logs=PodLogs(api, self._pods, self._controller.logs_read).read,
+            proven=self._remediator.changed,
         )
         self._profiles = Profiles(api, settings.namespaces, self._profiles_changed)
-        self._controller.drive(self._engine, self._profiles.knowledge_of)
+        self._controller.drive(self._engine, self._profiles.knowledge_of, self._remediator.changed)
         self._resync = Resync(api, self._controller, settings.namespaces, settings.resync_seconds)
         self._metrics.read_from(
             queue=lambda: self._writer.queue, watch_age=self._resync.watch_age, overdue=self._engine.most_late
@@ -162,6 +183,42 @@ class App:
             live={"scheduler": self._scheduler_stuck, "watch": self._resync.stuck},
             ready={"list": lambda: None if self._resync.listed else "the API server has not answered a list yet"},
         )
+
+    def _acting_under_policies(self) -> Remediator:
+        settings, api = self._settings, self._api
+        self._metrics.remediations.read_from(lambda: self._store.under_way(self._serves))
+        return Remediator(
+            store=self._store,
+            situations=self._controller,
+            open_acting=Identities(
+                api,
+                http=PlaceosHttp(self._dialer, self._secrets).of,
+                helper_image=settings.helper_image,
+                field_manager=settings.field_manager,
+            ),
+            performers=performers(),
+            switch=ConfigMapSwitch(
+                api, namespace=settings.lease_namespace, name=settings.switch, allowed=settings.remediation
+            ),
+            serves=self._serves,
+            tell=self._controller.remediated,
+            announce=self._announced,
+            clock=time.time,
+            identity=self._leases.identity if self._leases is not None else settings.identity,
+        )
+
+    def _announced(self, stored: Stored) -> None:
+        """A Remediation has come to another phase."""
+        cause, namespace = stored.remediation.spec.cause, stored.remediation.metadata.namespace
+        situation = self._controller.situation(f"{namespace}/{cause.backend_health}") if cause is not None else None
+        component = situation.components.get(cause.component) if situation is not None and cause is not None else None
+        failing = component is not None and component.verdict is Verdict.UNHEALTHY
+        self._audience.remediated(stored, component.since if failing and component is not None else None)
+
+    def _policies_changed(self, namespace: str) -> None:
+        if not self._stopping:
+            self._controller.policies_changed(namespace)
+            self._remediator.object_changed(namespace)
 
     def _delivered(self, kind: str | None, raw: Json) -> None:
         if not self._stopping:
@@ -192,6 +249,7 @@ class App:
 
     def _acquired(self, shard: int) -> None:
         self._metrics.leader(shard, held=True)
+        self._store.doubt()  # whoever served before us may have written what we have not seen
         self._resync.ask()
 
     def _lost(self, shard: int) -> None:

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from backendhealth.core.annotations import PROBE_REQUESTED_AT, SUSPENDED_UNTIL, suspended_until
+from backendhealth.core.annotations import suspended_until
 from backendhealth.core.knowledge import Knowledge
+from backendhealth.core.remediation.situation import Situation
+from backendhealth.core.remediation.situations import situation_of
 from backendhealth.core.restoring import written_status
 from backendhealth.core.spec.backendhealth import BackendHealth, Probe
-from backendhealth.core.spec.status import BackendHealthStatus
+from backendhealth.core.spec.status import BackendHealthStatus, RemediationView
 from backendhealth.core.stalled import stalled_status
 from backendhealth.core.validate import validate
+from backendhealth.core.verdict import Verdict
 from backendhealth.core.writing import age_of
 from backendhealth.engine.engine import Engine
 from backendhealth.engine.ports import WallClock
 from backendhealth.kube.api import Json
 from backendhealth.kube.audience import Audience
+from backendhealth.kube.overlay import Overlay
+from backendhealth.kube.served import Known, created_at, key_of, known_of
 from backendhealth.kube.writer import StatusWriter
 
 log = logging.getLogger(__name__)
@@ -33,17 +37,6 @@ MAX_TIMER = 3600.0  # seconds; a clock that is stepped meanwhile is noticed by t
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """An object that we serve: what of it matters to us, and how Events refer to it."""
-
-    uid: str
-    generation: int
-    asked: tuple[str | None, ...]
-    """What is asked by annotation."""
-    ref: Json
-
-
-@dataclass(frozen=True, slots=True)
 class _Waiting:
     """A resource whose platform's profile is not listed yet."""
 
@@ -53,15 +46,26 @@ class _Waiting:
 
 
 class Controller:
-    """Feeds the engine. `serves` says whether we may act in a namespace at this moment."""
+    """Feeds the engine; what it knows is engine.remediation.ports.Situations.
+
+    `serves` says whether we may act in a namespace at this moment; `overlay` what is told of remediation.
+    """
 
     def __init__(
-        self, *, writer: StatusWriter, serves: Callable[[str], bool], clock: WallClock, audience: Audience
+        self,
+        *,
+        writer: StatusWriter,
+        serves: Callable[[str], bool],
+        clock: WallClock,
+        audience: Audience,
+        overlay: Overlay,
     ) -> None:
         self._writer = writer
         self._serves = serves
         self._clock = clock
         self._audience = audience
+        self._overlay = overlay
+        self._believed: Callable[[str], None] = lambda _: None
         self._engine: Engine | None = None
         self._look_up: LookUp | None = None
         self._applied: dict[str, BackendHealth] = {}
@@ -69,15 +73,22 @@ class Controller:
         """Kept while an object's spec can't be used: its last good profile is meant to stay."""
         self._waiting: dict[str, _Waiting] = {}
         self._unread: dict[str, dict[str, str]] = {}
-        self._known: dict[str, _Known] = {}
+        self._known: dict[str, Known] = {}
         self._told: dict[str, BackendHealthStatus] = {}
+        self._driving: set[str] = set()
+        """What the engine has told anything of: it knows these."""
+        self._unhealthy: set[str] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
-    def drive(self, engine: Engine, look_up: LookUp) -> None:
-        """The engine to feed, which must have `told` as its sink, and what tells what is known of a platform."""
+    def drive(self, engine: Engine, look_up: LookUp, believed: Callable[[str], None]) -> None:
+        """The engine to feed, which must have `told` as its sink, and what tells what is known of a platform.
+
+        `believed` is told the key of whatever has another status, or is gone.
+        """
         self._engine = engine
         self._look_up = look_up
+        self._believed = believed
 
     @property
     def served(self) -> dict[str, str]:
@@ -97,7 +108,7 @@ class Controller:
         if known and known.uid != meta["uid"]:
             self.gone(key, known.uid)
             known = None
-        now = _known(raw)
+        now = known_of(raw)
         if known and now.generation < known.generation:  # a late event; newer ones are on their way
             return
         self._writer.seen(key, meta["uid"], meta["resourceVersion"], raw.get("status"))
@@ -130,7 +141,31 @@ class Controller:
     def told(self, resource: BackendHealth, status: BackendHealthStatus) -> None:
         """The engine's sink."""
         if resource.key in self._known:  # else it was dropped meanwhile, and the engine is about to hear of it
+            self._driving.add(resource.key)
             self._tell(resource.key, status)
+
+    def remediated(self, key: str, view: RemediationView | None) -> None:
+        """Take what is to be told of a resource's remediation: engine.remediation.ports.Tell."""
+        if key in self._known:
+            self._overlay.tell(key, view)
+            self._lay_over(key)
+
+    def policies_changed(self, namespace: str) -> None:
+        """What holds remediation back because it can't be read may have changed."""
+        for key in [key for key in self._known if key.startswith(f"{namespace}/")]:
+            self._lay_over(key)
+
+    def situation(self, key: str) -> Situation | None:
+        """See Situations."""
+        known, status = self._known.get(key), self._told.get(key)
+        if known is None or status is None or not self._serves(key.split("/", 1)[0]):
+            return None
+        observed = self._driven.observed(key) if key in self._driving else frozenset()
+        return situation_of(key, known.uid, status, observed)
+
+    def counted(self) -> tuple[int, int]:
+        """See Situations."""
+        return len(self._unhealthy), len(self._known)
 
     def logs_read(self, resource: BackendHealth, probe: Probe, problem: str) -> None:
         """The logs of a probe's pods were looked through, or why they can't be: told once for each why."""
@@ -153,6 +188,7 @@ class Controller:
         previous = self._told.get(key) or written_status(raw.get("status"))
         if previous is not None and new:
             self._told[key] = previous  # what was told before we came is not told again
+            self._overlay.restore(key, previous)
         many = listed and new and self._clock() - created_at(raw) > JUST_CREATED
         self._take(raw, previous, new=new, spread=many)
 
@@ -190,6 +226,7 @@ class Controller:
         """Nothing of it is in the engine any more."""
         self._applied.pop(key, None)
         self._waiting.pop(key, None)
+        self._driving.discard(key)
 
     def _arm(self, key: str, raw: Json) -> None:
         """Come back when a suspension by annotation ends."""
@@ -211,16 +248,34 @@ class Controller:
         self._in_force.pop(key, None)
         self._unread.pop(key, None)
         self._told.pop(key, None)
+        self._unhealthy.discard(key)
+        self._overlay.forget(key)
         timer = self._timers.pop(key, None)
         if timer:
             timer.cancel()
         self._writer.forget(key)
         self._audience.forgot(key)
         self._end(self._driven.remove(key))
+        self._believed(key)
 
     def _tell(self, key: str, status: BackendHealthStatus) -> None:
+        self._put(key, self._overlay.over(key, status, self._told.get(key)))
+        self._believed(key)
+
+    def _lay_over(self, key: str) -> None:
+        """Tell anew what is told, with what is to be told of remediation now."""
+        told = self._told.get(key)
+        status = self._overlay.over(key, told, told) if told is not None else None
+        if status is not None and status != told:
+            self._put(key, status)
+
+    def _put(self, key: str, status: BackendHealthStatus) -> None:
         old = self._told.get(key)
         self._told[key] = status
+        if status.summary is not None and status.summary.state == Verdict.UNHEALTHY:
+            self._unhealthy.add(key)
+        else:
+            self._unhealthy.discard(key)
         self._writer.put(key, status)
         self._audience.changed(self._known[key].ref, old, status)
 
@@ -240,27 +295,3 @@ class Controller:
         self._ending.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("a resource could not be taken or dropped by our own fault", exc_info=task.exception())
-
-
-def key_of(raw: Mapping[str, Any]) -> str:
-    """`namespace/name`."""
-    return f"{raw['metadata']['namespace']}/{raw['metadata']['name']}"
-
-
-def created_at(raw: Json) -> float:
-    """In seconds since the epoch."""
-    return dt.datetime.fromisoformat(raw["metadata"]["creationTimestamp"]).timestamp()
-
-
-def _known(raw: Json) -> _Known:
-    meta = raw["metadata"]
-    annotations = meta.get("annotations") or {}
-    ref = {
-        "apiVersion": raw["apiVersion"],
-        "kind": raw["kind"],
-        "namespace": meta["namespace"],
-        "name": meta["name"],
-        "uid": meta["uid"],
-    }
-    asked = tuple(annotations.get(name) for name in (SUSPENDED_UNTIL, PROBE_REQUESTED_AT))
-    return _Known(meta["uid"], meta.get("generation", 1), asked, ref)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from backendhealth.core.announcing import Announcement, Budget, announcements
+from backendhealth.core.announcing import Announcement, Budget, Once, announcements
 from backendhealth.core.spec.status import BackendHealthStatus
 from backendhealth.core.statusof import timestamp
 from backendhealth.engine.ports import WallClock
@@ -65,6 +65,7 @@ class EventRecorder:
         self._api = api
         self._identity = identity
         self._budget = Budget(per_minute)
+        self._once = Once()
         self._clock = clock
         self._count = count
         self._series: OrderedDict[_Key, _Series] = OrderedDict()
@@ -76,8 +77,10 @@ class EventRecorder:
         `ref` has the object's apiVersion, kind, namespace, name and uid. `old` is what was told before, by us or by a
         former operator; None for an object that had no status.
         """
+        incident = new.incident.id if new.incident else ""
         for said in announcements(old, new):
-            self.tell(ref, said)
+            if self._once.news(ref["uid"], incident, said):
+                self.tell(ref, said)
 
     async def run(self) -> None:
         """Write until cancelled."""

@@ -17,6 +17,7 @@ from backendhealth.core.spec.backendhealth import BackendHealth, condition_prefi
 from backendhealth.core.spec.status import BackendHealthStatus
 from backendhealth.core.verdict import Verdict
 from backendhealth.kube import series
+from backendhealth.kube.remediationmetrics import RemediationMetrics, holds
 from backendhealth.kube.series import Series
 
 STATES = (*(verdict.value for verdict in Verdict), "Suspended", "Stalled")
@@ -93,6 +94,7 @@ class Metrics(Collector):
         self._leader = self._gauge(series.LEADER)
         for shard in range(shards):
             self.leader(shard, held=False)
+        self.remediations = RemediationMetrics(self.registry)
         self._gauge(series.HEARTBEAT_INTERVAL).set(heartbeat)
         self._gauge(series.BUILD).labels(version("backendhealth")).set(1)
         self.registry.register(self)
@@ -184,6 +186,7 @@ class Metrics(Collector):
         yield _gauge_family(series.VERDICT, verdicts)
         causes = [(labels, cause) for labels, s in shown if s.diagnosis for cause in s.diagnosis.root_causes]
         yield _gauge_family(series.ROOT_CAUSE, (((*labels, cause.component), 1) for labels, cause in causes))
+        yield _gauge_family(series.REMEDIATION_HOLDS, holds(status for _, status in shown))
         written = [(labels, held.written) for labels, held in resources]
         yield _gauge_family(series.WRITTEN, ((labels, at) for labels, at in written if at is not None))
         yield from _probe_families(

@@ -10,7 +10,8 @@ from time import monotonic
 from backendhealth.core.crd import PLURAL
 from backendhealth.core.spec.backendhealth import API_VERSION, KIND
 from backendhealth.kube.api import Api, ApiError, ApiUnavailable, Json
-from backendhealth.kube.controller import Controller, key_of
+from backendhealth.kube.controller import Controller
+from backendhealth.kube.served import key_of
 
 log = logging.getLogger(__name__)
 

@@ -106,6 +106,26 @@ LEADER = Series(
     "1 while this process holds the shard's Lease.",
     "1 a shard",
 )
+REMEDIATIONS = Series(
+    *("backendhealth_remediations_total", "counter", ("phase", "action", "mode")),
+    "Remediations that have come to a phase, by kind of action and mode.",
+    "1 a phase, action and mode",
+)
+REMEDIATIONS_UNDER_WAY = Series(
+    *("backendhealth_remediations_under_way", "gauge", ()),
+    "Remediations that are at work, or whose success is waited for.",
+    "1",
+)
+REMEDIATION_HOLDS = Series(
+    *("backendhealth_remediation_holds", "gauge", ("guard",)),
+    "How often a guard holds a rule of a policy back now, over all resources.",
+    "1 a guard",
+)
+REMEDIATION_DELAY = Series(
+    *("backendhealth_remediation_effect_delay_seconds", "histogram", ("action",)),
+    "How long after the component's verdict the effect was over, to the second.",
+    "1 a kind of action",
+)
 HEARTBEAT_INTERVAL = Series(
     *("backendhealth_heartbeat_interval_seconds", "gauge", ()),
     "The setting `heartbeat_interval`: an older status is stale.",
@@ -119,5 +139,6 @@ BUILD = Series(
 TABLE = (
     *(STATE, VERDICT, ROOT_CAUSE, WRITTEN, ATTEMPTS, LAST_DURATION, DURATION, STEP_DURATION),
     *(LATENESS, OVERDUE, LOOP_LAG, WATCH_AGE, QUEUE, STATUS_WRITES, EVENTS, API_REQUESTS),
+    *(REMEDIATIONS, REMEDIATIONS_UNDER_WAY, REMEDIATION_HOLDS, REMEDIATION_DELAY),
     *(LEADER, HEARTBEAT_INTERVAL, BUILD),
 )

@@ -77,6 +77,9 @@ NameOrNone = Annotated[
     str,
     Field(max_length=63, pattern=meaning("empty, or the name of a namespace", r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$")),
 ]
+FieldManager = Annotated[
+    str, Field(min_length=1, max_length=128, pattern=meaning("a name without spaces", r"^[!-~]+$"))
+]
 Items = BeforeValidator(_items)
 Targets = Annotated[tuple[Annotated[str, AfterValidator(_target)], ...], Items, Field(max_length=1000)]
 
@@ -127,6 +130,22 @@ class Settings(Model):
         default=(),
         description="Networks and names that probes must not connect to, besides those refused by default, "
         "separated by commas.",
+    )
+    remediation: Annotated[bool, BeforeValidator(_truth)] = Field(
+        default=True,
+        description="Act as far as RemediationPolicies allow. Off: nothing is ever done, whatever the switch says.",
+    )
+    switch: Annotated[ObjectName, Field(max_length=240)] = Field(
+        default="backendhealth-remediation",
+        description='Name of the ConfigMap, in `lease_namespace`, without whose `enabled: "true"` nothing is done.',
+    )
+    helper_image: Annotated[str, Field(max_length=512, pattern=meaning("text without spaces", r"^[!-~]*$"))] = Field(
+        default="",
+        description="Image of the ephemeral container that sends signals where the target's own has no shell: the"
+        " operator's own. Empty: that is not done.",
+    )
+    field_manager: FieldManager = Field(
+        default="backendhealth", description="Field manager of what a rollout restart writes."
     )
     listen: Annotated[str, AfterValidator(_listen)] = Field(
         default=":8080", description="Address of `/metrics`, `/healthz` and `/readyz`. Without a host: all addresses."

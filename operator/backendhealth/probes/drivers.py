@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from backendhealth.core.durations import seconds
 from backendhealth.core.observation import Finding, clip
+from backendhealth.core.placeoscluster import Core
 from backendhealth.core.reasons import Reason
 from backendhealth.core.spec.placeos import DriversProbe
 from backendhealth.core.verdict import Verdict
 from backendhealth.probes import drivers_cluster as cluster
 from backendhealth.probes import drivers_cores, drivers_judge
-from backendhealth.probes.drivers_cluster import Core
 from backendhealth.probes.drivers_nodes import Node
 from backendhealth.probes.endpoint import margin
 from backendhealth.probes.exchange import LIST, ProbeError, failure

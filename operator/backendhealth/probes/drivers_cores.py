@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from yarl import URL
 
 from backendhealth.core.observation import Finding, SubjectFinding, clip
+from backendhealth.core.placeoscluster import Core, name_of
 from backendhealth.core.reasons import Reason
-from backendhealth.probes.drivers_cluster import Core, name_of
 from backendhealth.probes.drivers_nodes import Node
 from backendhealth.probes.placeos_steps import skipped
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from backendhealth.core.durations import human, seconds
 from backendhealth.core.observation import MAX_SUBJECTS, Fact, Finding, SubjectFinding, clip
+from backendhealth.core.placeoscluster import Core, Driver
 from backendhealth.core.reasons import Reason
 from backendhealth.core.spec.placeos import DriversProbe
-from backendhealth.probes.drivers_cluster import Core, Driver
 
 STEADY = 20.0
 """Seconds without a launch after which a driver counts as steady; longer for one that crashed less often."""

@@ -7,10 +7,10 @@ import itertools
 import pytest
 
 from backendhealth.core.observation import MAX_SUBJECTS
+from backendhealth.core.placeoscluster import Core, Driver, name_of
 from backendhealth.core.reasons import Reason
 from backendhealth.core.spec.placeos import DriversProbe
 from backendhealth.probes import drivers_cores
-from backendhealth.probes.drivers_cluster import Core, Driver, name_of
 from backendhealth.probes.drivers_judge import Launches, judged, looping, remembered
 from backendhealth.probes.drivers_nodes import Node
 

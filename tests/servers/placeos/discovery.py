@@ -111,9 +111,11 @@ class Etcd:
         return True
 
     async def leave(self, node: str) -> None:
+        """The key by name, too: after a time-out it may be attached to another lease than the last one."""
+        await self._call("kv/deleterange", {"key": _b64(f"{self._prefix}{node}")})
         if self._lease is not None:
-            lease, self._lease = self._lease, None
-            await self._call("lease/revoke", {"ID": lease})
+            await self._call("lease/revoke", {"ID": self._lease})
+            self._lease = None
 
     async def _put(self, key: str, value: str) -> None:
         await self._call("kv/put", {"key": _b64(key), "value": _b64(value), "lease": self._lease})

@@ -85,6 +85,7 @@ class PlaceOS:
             self._env["DOUBLE_LISTING"] = "postgres"
         names = [name for kind in services for name in _instances(kind, cores)]
         self.processes = {name: self._process(name, directory) for name in names}
+        self.deregistered: set[str] = set()  # cores that come back only when restarted
 
     def _process(self, name: str, parent: Path | None) -> Process:
         kind = name.rstrip("0123456789").rstrip("-")
@@ -154,6 +155,7 @@ class PlaceOS:
 
     def start(self, service: str, *, wait: bool = True) -> None:
         """Start it again."""
+        self.deregistered.discard(service)
         self.processes[service].start(wait=wait)
 
     def restart(self, service: str) -> None:
@@ -223,7 +225,10 @@ class PlaceOS:
 
     def deregister(self, core: str = "core-0") -> None:
         """Take a core out of discovery while it goes on running; it comes back when restarted."""
-        self.ask(core, "POST", "/api/core/v1/double/deregister")
+        self.deregistered.add(core)
+        status, answer = self.ask(core, "POST", "/api/core/v1/double/deregister")
+        if status != 200:
+            raise ServerFailed(f"{core} is registered still: {status} {answer.decode()}\n{self.log(core)[-2000:]}")
 
     def add_stale_core(self, node: str = "01J00000000000000000000000") -> str:
         """Register a core that is not there, without an expiry; its URI. In Redis a live leader soon prunes it."""

@@ -28,6 +28,33 @@ class Guard(StrEnum):
     AWAITING_APPROVAL = "AwaitingApproval"
     POLICY_CHANGED = "PolicyChanged"
     TARGET_CHANGED = "TargetChanged"
+    TOO_LATE = "TooLate"
+
+
+MEANINGS: dict[Guard, str] = {
+    Guard.SWITCHED_OFF: "The one switch for all remediation is off, or can't be read. Reverts are not held by it.",
+    Guard.NOT_SERVED: "This replica does not hold the Lease of the namespace at this moment.",
+    Guard.SUSPENDED: "Probing is suspended: nobody looks whether it would help.",
+    Guard.PAUSED: "The policy has a `pauseRequests` entry.",
+    Guard.NOT_OBSERVED: "The verdict was restored, or is contradicted by the newest attempt: this process has not seen"
+    " that the component is Unhealthy.",
+    Guard.NOT_LONG_ENOUGH: "The component is not yet Unhealthy for as long as `when.for` says.",
+    Guard.FLAPPING: "The component is Flapping (`unless.flapping`).",
+    Guard.UNLESS: "A component that `unless` names is Unhealthy or Unknown, or is not known to be otherwise.",
+    Guard.AWAITING_RECOVERY: "What `after.recovery` names has not failed, does not work again, or not for long enough.",
+    Guard.STORM: "More BackendHealths are unhealthy than `stormBreaker` allows, or were so a moment ago.",
+    Guard.OUTSIDE_WINDOW: "It is no time to act by `maintenanceWindows`.",
+    Guard.IN_PROGRESS: "A Remediation of the same rule is under way.",
+    Guard.ALREADY_DONE: "The rule has done in this incident all that it may.",
+    Guard.LIMIT_REACHED: "As many were done within `limits.window` as `limits.max` allows.",
+    Guard.TOO_MANY_AT_ONCE: "As many are under way as `limits.maxConcurrent` allows.",
+    Guard.COOLING_DOWN: "The last one on the same target is not long enough ago (`limits.cooldown`).",
+    Guard.AWAITING_APPROVAL: "Nobody has approved it yet (`mode: Approve`).",
+    Guard.POLICY_CHANGED: "The policy is another one than it was decided by, or is gone.",
+    Guard.TARGET_CHANGED: "The target is gone, or another one of its name is there.",
+    Guard.TOO_LATE: "Its `notAfter` has passed.",
+}
+"""What each guard means, for people."""
 
 
 @dataclass(frozen=True, slots=True)

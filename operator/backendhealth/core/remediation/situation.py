@@ -59,14 +59,11 @@ class Situation:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """A Remediation that there is. Times are seconds since the epoch; 0: not yet.
-
-    `counts`: there was an effect, or may have been one. `target` is RemediationTarget.id.
-    """
+    """A Remediation that there is. Times are seconds since the epoch; 0: not yet. `target` is RemediationTarget.id."""
 
     name: str
     policy: str
-    """UID of the policy."""
+    """UID of the policy; its name where a person has given no UID."""
     rule: str
     step: int
     backend_health: str

@@ -7,8 +7,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from backendhealth.core.spec.actionrules import DEBUG_LOGS_RULES, DRIVER_RULES, SIGNAL_RULES
 from backendhealth.core.spec.base import Model, Name, ObjectName, Regex, Rule, duration_between, exactly_one, meaning
-from backendhealth.core.spec.placeos import DriverKey, PlaceosApi
+from backendhealth.core.spec.placeos import API_RULES, DriverKey, PlaceosApi
 from backendhealth.core.spec.pods import LabelSelector
 
 ProcessName = Annotated[
@@ -46,6 +47,7 @@ class DebugLogs(PodAction):
         default="log level changed to (Info|Debug)", description="The same for turning verbose logs off again."
     )
     confirm_within: Wait = Field(default="10s", description="How soon the log line comes.")
+    rules: ClassVar[tuple[Rule, ...]] = DEBUG_LOGS_RULES
 
 
 class SendSignal(PodAction):
@@ -58,6 +60,7 @@ class SendSignal(PodAction):
         default=None, description="RE2 expression of the log line that says that it worked; default: not looked for."
     )
     confirm_within: Wait = Field(default="10s", description="How soon the log line comes.")
+    rules: ClassVar[tuple[Rule, ...]] = SIGNAL_RULES
 
 
 class RestartPods(Model):
@@ -94,8 +97,10 @@ class DriverAction(PlaceosApi):
 
     drivers: Annotated[list[DriverKey], Field(max_length=64)] = Field(
         default=[],
-        description="Keys of drivers, or what their keys begin with; default: those that the component's probe names.",
+        description="Keys of drivers, or what their keys begin with: of the drivers that the component's probe names,"
+        " only these. Default: all that it names.",
     )
+    rules: ClassVar[tuple[Rule, ...]] = (*API_RULES, *DRIVER_RULES)
 
 
 class RestartDriver(DriverAction):

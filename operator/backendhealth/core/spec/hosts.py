@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from backendhealth.core.spec.actions import DriverAction
 from backendhealth.core.spec.backendhealth import Target
 from backendhealth.core.spec.generic import HttpProbe, PostgresProbe, TcpProbe
 from backendhealth.core.spec.placeos import DriversProbe, PlaceosProbe
@@ -14,9 +15,10 @@ _PLACE = re.compile(r"(?:[a-z]+://)?(\[[^]]*\]|[^:/?#]*)")
 """The host of a URL or of `host:port`. The models' patterns let addresses through that urlsplit raises for."""
 
 
-def hosts_of(target: Target) -> frozenset[str]:
+def hosts_of(target: Target | DriverAction) -> frozenset[str]:
     """Host names and addresses of the target, lower-case; none for pods, of which the API server tells."""
-    return frozenset(place.strip("[]").rstrip(".").lower() for place in _places(target))
+    places = _of_action(target) if isinstance(target, DriverAction) else _places(target)
+    return frozenset(place.strip("[]").rstrip(".").lower() for place in places)
 
 
 def _host(place: str) -> str:
@@ -43,6 +45,10 @@ def _places(target: Target) -> list[str]:
             return [_host(place) for place in (target.url, *target.services.values())]
         case DriversProbe():
             return [_host(place) for place in (target.url, *target.core_urls, *_discovery(target))]
+
+
+def _of_action(action: DriverAction) -> list[str]:
+    return [_host(place) for place in (action.url, action.auth_url or action.url)]
 
 
 def _discovery(target: DriversProbe) -> list[str]:

@@ -114,7 +114,7 @@ class PlaceosApi(Model):
         return self.api_key_secret_ref is not None or self.auth is not None
 
 
-_API_RULES = (
+API_RULES = (
     _ONE_CREDENTIAL,
     needs("client-id-needs-auth", "clientId", "auth", "clientId belongs to the password grant: set auth"),
     needs("auth-url-needs-auth", "authUrl", "auth", "authUrl belongs to the password grant: set auth"),
@@ -148,7 +148,7 @@ class PlaceosProbe(PlaceosApi):
         f"{', '.join(SERVICES)}. Each speaks for the component of its name.",
     )
     rules: ClassVar[tuple[Rule, ...]] = (
-        *_API_RULES,
+        *API_RULES,
         Rule(
             id="system-needs-credentials",
             message="nothing of a system is shown to a stranger: set apiKeySecretRef or auth",
@@ -249,7 +249,7 @@ class DriversProbe(PlaceosApi):
     )
     cores: Cores | None = Field(default=None, description="Which cores there should be; default: any.")
     rules: ClassVar[tuple[Rule, ...]] = (
-        *_API_RULES,
+        *API_RULES,
         Rule(
             id="drivers-need-credentials",
             message="the API shows drivers to administrators only: set apiKeySecretRef or auth",

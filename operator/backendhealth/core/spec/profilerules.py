@@ -87,14 +87,14 @@ def _cycles(raw: Raw) -> list[tuple[Place, str]]:
     told: set[str] = set()
     found = []
     for name in edges:
-        path = _way_back(edges, name) if name not in told else []
+        path = way_back(edges, name) if name not in told else []
         if path:
             told.update(path)
             found.append((edges[name][path[1]], " → ".join(path)))
     return found
 
 
-def _way_back(edges: Mapping[str, Mapping[str, Place]], start: str) -> list[str]:
+def way_back(edges: Mapping[str, Mapping[str, Place]], start: str) -> list[str]:
     """The shortest way from `start` to itself, both ends included; empty without one. Each edge is taken once."""
     came: dict[str, str] = {}
     ahead = deque([start])

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
 from backendhealth.core.spec.actions import Action
 from backendhealth.core.spec.backendhealth import ObjectMeta
-from backendhealth.core.spec.base import Model, Name, ObjectName, Text
+from backendhealth.core.spec.base import Model, Name, ObjectName, Rule, Text
+from backendhealth.core.spec.moments import timestamp
 from backendhealth.core.spec.profile import ReasonName
 from backendhealth.core.spec.remediationpolicy import Mode, Verify
+from backendhealth.core.spec.remediationrules import REMEDIATION_RULES, TARGET_RULES
 from backendhealth.core.spec.status import Message, ShortText, Timestamp
 
 REMEDIATION_KIND = "Remediation"
+
+Moment = Annotated[str, timestamp()]
 
 Phase = Literal[
     "Pending",
@@ -67,6 +71,7 @@ class RemediationTarget(Model):
         default=None, description="How often the container had been restarted: after one more, nothing is done to it."
     )
     core: ShortText | None = Field(default=None, description="ID of the core that runs the driver.")
+    rules: ClassVar[tuple[Rule, ...]] = TARGET_RULES
 
     @property
     def id(self) -> str:
@@ -82,7 +87,7 @@ class Revert(Model):
     remediation: ObjectName = Field(description="Name of the Remediation that is taken back.")
     toggle: ShortText = Field(description="Key of what was toggled: pod UID, container, restart count.")
     epoch: Annotated[int, Field(ge=0)] = Field(description="How often that had been toggled on and off before.")
-    not_before: Timestamp = Field(description="When it is taken back.")
+    not_before: Moment = Field(description="When it is taken back.")
 
 
 class Approval(Model):
@@ -96,6 +101,10 @@ class Approval(Model):
 class RemediationSpec(Model):
     """One action. Nothing of it changes but `approval`, once."""
 
+    summary: ShortText | None = Field(
+        default=None,
+        description="The action by its name, for the printed column; with ` off` for one that is a revert.",
+    )
     policy_ref: PolicyRef = Field(description="The policy that allows it; its limits and its identity hold.")
     rule: Name | None = Field(default=None, description="The policy's rule; none: a person asked for it.")
     step: Annotated[int, Field(ge=0, le=8)] = Field(default=0, description="0: the rule's action; else its escalation.")
@@ -106,8 +115,9 @@ class RemediationSpec(Model):
     action: Action = Field(description="What is done.")
     verify: Verify | None = Field(default=None, description="When it counts as helpful; none: the effect is enough.")
     revert: Revert | None = Field(default=None, description="It takes back another one's effect.")
-    not_after: Timestamp = Field(description="It is never begun after this.")
+    not_after: Moment = Field(description="It is never begun after this.")
     approval: Approval | None = Field(default=None, description="A person's decision.")
+    rules: ClassVar[tuple[Rule, ...]] = REMEDIATION_RULES
 
 
 class HeldBy(Model):

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from backendhealth.core.spec.actions import Action
 from backendhealth.core.spec.backendhealth import ObjectMeta
-from backendhealth.core.spec.base import Model, Name, ObjectName, Text, duration_between, meaning
+from backendhealth.core.spec.base import Model, Name, ObjectName, Rule, Text, duration_between, meaning
+from backendhealth.core.spec.policyrules import (
+    AFTER_RULES,
+    LIMIT_RULES,
+    POLICY_RULE_RULES,
+    SPEC_RULES,
+)
 from backendhealth.core.spec.profile import ReasonName
 
 POLICY_KIND = "RemediationPolicy"
@@ -20,6 +27,28 @@ Percentage = Annotated[
     str,
     Field(max_length=4, pattern=meaning("a share from 1% to 100%", r"^([1-9][0-9]?|100)%$")),
 ]
+
+
+def _checked_schedule(value: str) -> str:
+    from backendhealth.core.remediation import windows  # noqa: PLC0415 - only policies with a window pay for it
+
+    if told := windows.problem(value):
+        raise PydanticCustomError("cron", "{told}", {"told": told})
+    return value
+
+
+def _checked_zone(value: str) -> str:
+    from backendhealth.core.remediation import windows  # noqa: PLC0415 - only policies with a window pay for it
+
+    if told := windows.problem("* * * * *", value):
+        raise PydanticCustomError("time-zone", "{told}", {"told": told})
+    return value
+
+
+Schedule = Annotated[str, Field(min_length=9, max_length=128), AfterValidator(_checked_schedule)]
+"""Five fields of cron; the API server can't check them, so only Python does."""
+TimeZone = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_checked_zone)]
+"""A name of the IANA database; the API server can't check it, so only Python does."""
 
 
 def _map_list(key: str) -> dict[str, Any]:
@@ -40,6 +69,7 @@ class Limits(Model):
         " did not help.",
     )
     max_cooldown: SpanOrNone = Field(default="6h", description="How long the cool-down gets at most.")
+    rules: ClassVar[tuple[Rule, ...]] = LIMIT_RULES
 
 
 class StormBreaker(Model):
@@ -58,13 +88,9 @@ class MaintenanceWindow(Model):
     """A time that comes again and again."""
 
     name: Name = Field(description="Name of the window.")
-    schedule: Annotated[str, Field(min_length=9, max_length=128)] = Field(
-        description="When it begins: five fields of cron, e.g. `0 22 * * 1-5`."
-    )
+    schedule: Schedule = Field(description="When it begins: five fields of cron, e.g. `0 22 * * 1-5`.")
     duration: Annotated[str, duration_between("1m", "168h")] = Field(description="How long it lasts.")
-    time_zone: Annotated[str, Field(min_length=1, max_length=64)] = Field(
-        default="UTC", description="Time zone of the schedule, e.g. Australia/Sydney."
-    )
+    time_zone: TimeZone = Field(default="UTC", description="Time zone of the schedule, e.g. Australia/Sydney.")
     act: Literal["OnlyInside", "NeverInside"] = Field(
         default="OnlyInside",
         description="OnlyInside: nothing is done outside all windows of this kind. NeverInside: nothing is done in it.",
@@ -109,6 +135,7 @@ class After(Model):
     recovery: Name = Field(description="Component that was unhealthy, and is healthy again.")
     delay: SpanOrNone = Field(default="1m", description="How long it must have been healthy.")
     within: Span = Field(default="1h", description="How long ago its recovery may be at most.")
+    rules: ClassVar[tuple[Rule, ...]] = AFTER_RULES
 
 
 class Verify(Model):
@@ -141,6 +168,7 @@ class PolicyRule(Model):
         description="What is done next, step by step, while the component stays unhealthy.",
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
+    rules: ClassVar[tuple[Rule, ...]] = POLICY_RULE_RULES
 
     @property
     def steps(self) -> tuple[Action, ...]:
@@ -177,6 +205,7 @@ class RemediationPolicySpec(Model):
     remediation_rules: Annotated[list[PolicyRule], Field(min_length=1, max_length=64)] = Field(
         alias="rules", description="The rules, each by itself.", json_schema_extra=_map_list("name")
     )
+    rules: ClassVar[tuple[Rule, ...]] = SPEC_RULES
 
 
 class RemediationPolicy(Model):

@@ -85,8 +85,8 @@ class Situations(Protocol):
         ...
 
 
-OpenActing = Callable[[str, str, list[str], Callable[[str], Awaitable[None]]], Acting]
-"""(namespace, ServiceAccount, where calls are noted, the fence) → what an action is done with."""
+OpenActing = Callable[[str, str, str, list[str], Callable[[str], Awaitable[None]]], Acting]
+"""(namespace, policy's name, ServiceAccount, where calls are noted, the fence) → what an action is done with."""
 Performers = Mapping[str, Performer]
 """By Action.kind."""
 Switch = Callable[[], Awaitable[str]]
