@@ -34,7 +34,9 @@ def recipes(scripts: Path) -> list[images.Image]:
     program = {"service/busybox-core": images.busybox().files["bin/busybox"]}
     flood, hang = scripts / "flood", scripts / "hang"
     begins = "#!/service/busybox-core sh\n"
-    flood.write_text(f"{begins}while :; do echo a line that says nothing at all, again and again; done\n")
+    # 100 MB and an end: nobody ends it when nobody listens any more
+    line = "nothing at all, " * 256
+    flood.write_text(f"{begins}i=0; while [ $i -lt 25600 ]; do echo '{line}'; i=$((i+1)); done\n")
     hang.write_text(f"{begins}exec 3</dev/ptmx\nwhile :; do read -t 9 line <&3; done\n")
     return [
         images.Image(KILL, [], program, {"bin/kill": "../service/busybox-core"}),

@@ -52,7 +52,7 @@ class Pages:
         return web.json_response(load | {"memory_total": 16_000_000, "memory_usage": 1_000_000, "core_memory": 100_000})
 
     async def loaded(self, _: web.Request) -> web.Response:
-        drivers = self._state.drivers
+        drivers = dict(self._state.drivers)  # a rebalance may take one away meanwhile
         answers = await asyncio.gather(*(one.loaded() for one in drivers.values()))
         return web.json_response({"edge": {}, "local": dict(zip(drivers, answers, strict=True))})
 

@@ -93,6 +93,8 @@ class DriverProcess:
         beside = [asyncio.create_task(work) for work in (self._copy_log(process), self._watch(process))]
         try:
             await self._read(process)
+            launched = self._started.is_set()
+            self._started.clear()  # whoever asked from here on would wait for ever
             code = await process.wait()
             await beside[0]
         finally:
@@ -101,10 +103,9 @@ class DriverProcess:
             if process.returncode is None:
                 process.kill()
         self.last_exit_code = code
-        if not self._started.is_set():
+        if not launched:
             log.error("error launching driver: %s", self.key)
         log.error("driver process exited with %d", code)
-        self._started.clear()
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
