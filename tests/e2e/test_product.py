@@ -174,10 +174,12 @@ def test_what_people_may_do(installed: Kubectl, namespace: str):
 
     read, write = {"get", "list", "watch"}, {"create", "update", "patch", "delete", "deletecollection"}
     # the controller that joins the roles takes a moment after the first install
-    wait_until(lambda: verbs("admin", "remediations") == {*read, "approve"}, 20, "the roles are joined")
+    wait_until(
+        lambda: verbs("admin", "remediations") == {*read, "create", "patch", "approve"}, 20, "the roles are joined"
+    )
     assert verbs("view", "backendhealths") == read
     assert verbs("edit", "backendhealths") == verbs("admin", "backendhealths") == read | write
-    assert verbs("edit", "remediations") == set()
+    assert verbs("edit", "remediations") == verbs("edit", "remediationpolicies") == read
     assert may("edit", "update", "-n", namespace)
     assert not may("view", "update", "-n", namespace)
     assert not may("edit", "get", "-n", "default")

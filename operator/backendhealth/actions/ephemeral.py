@@ -110,7 +110,8 @@ async def _outcome(acting: Acting, spec: RemediationSpec, wish: Wish, name: str,
             return unknown(what, f"pod {spec.target.name} is gone")
         state = _statuses(pod).get(name, state) if pod else state
         if "terminated" in state:
-            return _told(acting, state["terminated"].get("message") or "", what)
+            # not the time now: the line that confirms it may be logged long before the helper's end is known here
+            return _told(state["terminated"].get("message") or "", what, wish.not_after - START_WITHIN)
         await asyncio.sleep(_LOOK_AGAIN)
     if "waiting" in state:
         told = f"helper container {name} has not started in time: {state['waiting'].get('reason') or 'it waits'}"
@@ -123,11 +124,11 @@ def _statuses(pod: Mapping[str, Any]) -> dict[str, Json]:
     return {one["name"]: one.get("state") or {} for one in statuses}
 
 
-def _told(acting: Acting, message: str, what: str) -> Outcome:
+def _told(message: str, what: str, at: float) -> Outcome:
     try:
         told = json.loads(message)
         pids, missed = (tuple(int(pid) for pid in told[key]) for key in ("sent", "not_sent"))
         said = Said(pids, missed, str(told["because"]))
     except (ValueError, TypeError, KeyError):
         return unknown(what, f"the helper said {message!r}")
-    return said.outcome(what, acting.clock())
+    return said.outcome(what, at)

@@ -104,12 +104,13 @@ async def _by_exec(acting: Acting, target: RemediationTarget, wish: Wish, what: 
     command = script.command(wish, signal.Signals[f"SIG{wish.signal}"])
     pod, container = target.name, target.container or ""
     await acting.fence(f"send {what}, by exec")
+    at = acting.clock()  # not after it: the line that confirms it may be logged long before the answer is here
     done = await acting.cluster.execute(acting.namespace, pod, container, command, timeout=EXEC_TIMEOUT)
     said = script.said(done.output)
     if (done.exit_code == script.SENT and said.sent) or (
         done.exit_code == script.REFUSED and said.refused and not said.sent
     ):
-        return said.outcome(what, acting.clock())
+        return said.outcome(what, at)
     if done.exit_code in script.NO_SHELL and not said.sent:
         raise Refused(500, _NO_PROGRAM, "the image has no shell")
     how = "no exit code came" if done.exit_code is None else f"the shell ended with {done.exit_code}"
