@@ -7,9 +7,9 @@ import shlex
 from typing import Any
 
 import pytest
-from backendhealth.core.remediation.actioninfo import INFO
 
 from backendhealth.actions.ports import Effect, Outcome, Refused
+from backendhealth.core.remediation.actioninfo import INFO
 from backendhealth.kube.api import Api
 from tests.actions.stage import Act, Stage, debug_logs
 from tests.actions.test_restarts import made, restart, rollout, workload

@@ -14,8 +14,8 @@ import yaml
 
 from backendhealth.actions.drivers import RestartDriverPerformer
 from backendhealth.actions.ports import Effect
-from backendhealth.core.remediation.deciding import decide
-from backendhealth.core.remediation.ruling import Guard, Ruling
+from backendhealth.core.remediation.deciding import decide, room
+from backendhealth.core.remediation.ruling import Guard, Hold, Ruling
 from backendhealth.core.remediation.situation import Past, Situation, World
 from backendhealth.core.remediation.situations import situation_of
 from backendhealth.core.spec.remediation import RemediationTarget
@@ -33,6 +33,7 @@ DELAY = 25.0
 # of this module: a server that a test starts ends with the thread that started it
 _INJECTOR = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="injector")
 _KEY, _UID = "placeos/placeos", "uid-of-the-policy"
+_CORE = "Workload/StatefulSet/core/uid-of-core"
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +150,9 @@ async def test_a_core_that_stays_out_is_restarted_once_etcd_works_again(platform
     acted: list[float] = []
 
     def look(now: Situation) -> bool:
-        if rulings(policy, now, past)[rule].acts and not acted:
+        ruling = rulings(policy, now, past)[rule]
+        # a rule that may act does so where there is room: as the Remediator asks for each target
+        if ruling.acts and not acted and not _room(policy, now, ruling, past):
             acted.append(time.time())
         return bool(acted)
 
@@ -189,7 +192,11 @@ def _holds(policy: RemediationPolicy, now: Situation, rule: str) -> bool:
     return any(hold.guard is Guard.AWAITING_RECOVERY for hold in rulings(policy, now, [])[rule].holds)
 
 
+def _room(policy: RemediationPolicy, now: Situation, ruling: Ruling, past: list[Past]) -> tuple[Hold, ...]:
+    rule = next(one for one in policy.spec.remediation_rules if one.name == ruling.rule)
+    return room(policy, _UID, rule, _CORE, past, time.time(), incident=now.incident, step=ruling.step)
+
+
 def _done(now: Situation, rule: str, began: float, phase: str) -> Past:
     ended = time.time() if phase == "Succeeded" else 0.0
-    target = "Workload/StatefulSet/core/uid-of-core"
-    return Past("one", _UID, rule, 0, now.uid, now.incident, target, phase, created=began, began=began, ended=ended)
+    return Past("one", _UID, rule, 0, now.uid, now.incident, _CORE, phase, created=began, began=began, ended=ended)
