@@ -9,26 +9,23 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from backendhealth.core.durations import seconds
-from backendhealth.core.observation import clip
 from backendhealth.core.remediation.deciding import decide, room
-from backendhealth.core.remediation.names import remediation_name
 from backendhealth.core.remediation.recheck import helped, recheck
 from backendhealth.core.remediation.ruling import Ruling
 from backendhealth.core.remediation.situation import Component, Past, Situation, World
-from backendhealth.core.remediation.situations import moment, past_of
+from backendhealth.core.remediation.situations import past_of
 from backendhealth.core.remediation.storm import raging
+from backendhealth.core.remediation.wanted import wanted
 from backendhealth.core.spec.actions import Action, DriverAction, RestartPods, RolloutRestart
 from backendhealth.core.spec.remediation import (
     FINAL,
     Approval,
-    Cause,
     Phase,
-    PolicyRef,
     RemediationSpec,
     RemediationStatus,
     RemediationTarget,
 )
-from backendhealth.core.spec.remediationpolicy import PolicyRule, RemediationPolicy
+from backendhealth.core.spec.remediationpolicy import RemediationPolicy
 
 UID = "policy-under-test"
 """Of the policy: one that was never in a cluster has none."""
@@ -151,41 +148,10 @@ class Trial:
             held = room(self.policy, UID, rule, target.id, past, now, incident=situation.incident, step=ruling.step)
             if held:
                 continue
-            deed = self._deed(rule, ruling.step, target, situation, component, now)
+            deed = Deed(*wanted(self.policy, UID, rule, ruling.step, target, situation, now), now)
             deed.enter("Pending", now)
             self.deeds.append(deed)
             yield deed
-
-    def _deed(  # noqa: PLR0913, PLR0917 - all that it is made of
-        self,
-        rule: PolicyRule,
-        step: int,
-        target: RemediationTarget,
-        situation: Situation,
-        component: Component,
-        now: float,
-    ) -> Deed:
-        policy = self.policy
-        name = remediation_name(UID, rule.name, step, situation.incident, target.id, dry=policy.spec.mode == "DryRun")
-        spec = RemediationSpec(
-            policy_ref=PolicyRef(name=policy.metadata.name, uid=UID, generation=policy.metadata.generation),
-            rule=rule.name,
-            step=step,
-            cause=Cause(
-                backend_health=situation.key.partition("/")[2],
-                uid=situation.uid,
-                incident=situation.incident,
-                component=component.name,
-                reason=component.reason,
-                message=clip(component.message),
-            ),
-            mode=policy.spec.mode,
-            target=target,
-            action=rule.steps[step],
-            verify=rule.verify,
-            not_after=moment(now + seconds(policy.spec.approval_timeout)),
-        )
-        return Deed(name, spec, now)
 
     def _go_on(self, deed: Deed, situation: Situation, world: World, now: float) -> None:
         if deed.phase in FINAL:

@@ -8,17 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from backendhealth.actions.ports import Refused, Silent, Stop
-from backendhealth.core.durations import seconds
 from backendhealth.core.observation import clip
 from backendhealth.core.remediation.deciding import decide, room
 from backendhealth.core.remediation.guards import again_at, in_order
-from backendhealth.core.remediation.names import remediation_name
 from backendhealth.core.remediation.ruling import Guard, Hold, Ruling
-from backendhealth.core.remediation.situation import Component, Situation
-from backendhealth.core.remediation.situations import moment
-from backendhealth.core.spec.remediation import Cause, PolicyRef, RemediationSpec, RemediationTarget
+from backendhealth.core.remediation.situation import Situation
+from backendhealth.core.remediation.wanted import wanted
+from backendhealth.core.spec.remediation import RemediationTarget
 from backendhealth.core.spec.remediationpolicy import PolicyRule
-from backendhealth.core.spec.remediationrules import summary_of
 from backendhealth.engine.remediation.book import Book
 from backendhealth.engine.remediation.fencing import Around, Ports, closed
 from backendhealth.engine.remediation.ports import Conflict, StoredPolicy, Unavailable
@@ -65,7 +62,6 @@ class Claimer:
 
     async def _act(self, namespace: str, policy: StoredPolicy, situation: Situation, ruling: Ruling) -> Ruling:
         rule = next(one for one in policy.policy.spec.remediation_rules if one.name == ruling.rule)
-        component = situation.components[rule.when.component]
         await self._ports.at("decided")
         found = await self._targets(namespace, policy, rule, ruling, situation)
         if found.trouble or not found.targets:
@@ -85,7 +81,7 @@ class Claimer:
             )
             rooms.append(held)
             if not held:
-                await self._claim(namespace, policy, rule, ruling.step, target, situation, component)
+                await self._claim(namespace, policy, rule, ruling.step, target, situation)
         if not all(rooms):
             return ruling
         holds = in_order(list(dict.fromkeys(hold for held in rooms for hold in held)))
@@ -99,13 +95,11 @@ class Claimer:
         step: int,
         target: RemediationTarget,
         situation: Situation,
-        component: Component,
     ) -> None:
-        dry = policy.policy.spec.mode == "DryRun"
-        name = remediation_name(policy.uid, rule.name, step, situation.incident, target.id, dry=dry)
         now = self._around.clock.now()
+        name, spec = wanted(policy.policy, policy.uid, rule, step, target, situation, now)
         try:
-            await self._book.create(namespace, name, _spec(policy, rule, step, target, situation, component, now))
+            await self._book.create(namespace, name, spec)
         except (Conflict, Unavailable) as error:
             log.info("%s is not claimed: %s", name, error)
             return
@@ -135,37 +129,6 @@ class Claimer:
             self._found.clear()
         self._found[key] = found
         return found
-
-
-def _spec(  # noqa: PLR0913, PLR0917 - all that it is made of
-    policy: StoredPolicy,
-    rule: PolicyRule,
-    step: int,
-    target: RemediationTarget,
-    situation: Situation,
-    component: Component,
-    now: float,
-) -> RemediationSpec:
-    meta, spec = policy.policy.metadata, policy.policy.spec
-    return RemediationSpec(
-        summary=summary_of(rule.steps[step].kind, revert=False),
-        policy_ref=PolicyRef(name=meta.name, uid=policy.uid, generation=meta.generation),
-        rule=rule.name,
-        step=step,
-        cause=Cause(
-            backend_health=situation.key.partition("/")[2],
-            uid=situation.uid,
-            incident=situation.incident,
-            component=component.name,
-            reason=component.reason,
-            message=clip(component.message),
-        ),
-        mode=spec.mode,
-        target=target,
-        action=rule.steps[step],
-        verify=rule.verify,
-        not_after=moment(now + seconds(spec.approval_timeout)),
-    )
 
 
 def soonest(rulings: Sequence[Ruling], now: float, again: float) -> float | None:
