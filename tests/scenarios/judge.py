@@ -104,8 +104,8 @@ def _span(truth: Truth, span: tuple[float, float], writes: Sequence[Write], foun
     for write in (w for w in told if w.at >= begin):
         if missing := truth.must(write.at) - write.causes:
             found.wrong.append(f"{write.at - start:.1f} s: {', '.join(sorted(missing))} no longer named")
-    if len(truth.active(end - 1e-6)) != len(due):
-        return  # what a masked or hidden fault adds to the impact is as open as its name
+    if truth.may(end - 1e-6) != must:
+        return  # what a fault adds to the impact that may be named or not is as open as its name
     titles = _titles(truth.profile)
     for feature, effect in sorted(truth.impact(end - 1e-6).items()):
         seen = standing.impact.get(titles[feature], "nothing")

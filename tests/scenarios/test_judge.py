@@ -14,6 +14,11 @@ ETCD = {
     **dict.fromkeys(("login", "api-requests", "listing"), "Works"),
     **dict.fromkeys(("execute", "new-websockets", "triggers", "driver-launch", "core-joining"), "Fails"),
 }
+REDIS = {
+    **dict.fromkeys(("login", "listing"), "Works"),
+    **dict.fromkeys(("status-updates", "modules"), "Fails"),
+    **dict.fromkeys(("execute", "cross-driver-calls"), "Degraded"),
+}
 END = 10.0
 LOG = truth(injected("etcd-down", 0, END))
 
@@ -61,6 +66,16 @@ def test_a_masked_fault_may_be_named_or_not_and_its_impact_is_not_judged():
     assert judge(both, (write(3, "etcd"), write(31)), 40).told == ""
     assert "core, postgres" not in judge(both, (write(3, "etcd"), write(12, "postgres"), write(31)), 40).told
     assert not judge(both, (write(3, "etcd"), write(12, "core", "etcd", "postgres")), 40).right
+
+
+def test_the_impact_is_open_while_what_was_taken_back_may_not_have_come_back():
+    """A service waits with its start for what hangs."""
+    both = truth(injected("redis-hangs", 0, 40), injected("api-down", 10, 20))
+    impact = {"login": "Fails"}
+    told = write(5, "redis", impact=REDIS), write(12, "api", "redis", impact=impact), write(41, impact={})
+    assert judge(both, told, 60).told == ""
+    alone = truth(injected("redis-hangs", 0, 40))
+    assert "login: told Fails" in judge(alone, (write(5, "redis", impact=impact), write(41, impact={})), 60).told
 
 
 def test_both_of_two_independent_faults_are_needed():

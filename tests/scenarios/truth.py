@@ -111,10 +111,6 @@ class Truth:
         """The faults that must be named at `at`: there, overdue, neither masked nor hidden nor of these just now."""
         return [one for one in self.log if self.bound(one) <= at < one.ending and not self._covered(one, at)]
 
-    def active(self, at: float) -> list[Injected]:
-        """The faults that are there at `at`."""
-        return [one for one in self.log if one.began <= at < one.ended]
-
     def impact(self, at: float) -> dict[str, Effect]:
         """What users notice of the faults that are due at `at`, by feature, as far as that is known."""
         found = impact_of(one.fault for one in self.due(at))

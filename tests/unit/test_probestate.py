@@ -182,6 +182,37 @@ def test_one_that_was_unhealthy_by_refusal_is_doubted_once_silent():
     assert listen(state, [4.0])[0].doubted
 
 
+def test_a_refusal_stands_while_single_answers_are_lost():
+    thresholds = Thresholds(3, 2)
+    state = run("uuu", thresholds)[-1]
+    states = [state := observe(state, seen(SILENT, 10.0 * n, took=5.0), thresholds, NOBODY) for n in (2, 3, 4)]
+    assert [one.finding for one in states] == [REFUSED, REFUSED, SILENT]
+    assert [one.doubted for one in states] == [False, False, True]
+    assert all(one.verdict is Verdict.UNHEALTHY and one.deciding for one in states)
+    assert observe(states[1], seen(REFUSED, 40.0), thresholds, NOBODY).recent == ()
+
+
+def test_a_refusal_gives_way_to_silence_at_once_where_the_network_is_proven():
+    assert observe(run("uuu", Thresholds(3, 2))[-1], seen(SILENT, 20.0), Thresholds(3, 2), None).finding is SILENT
+
+
+def test_a_lost_answer_among_refusals_is_no_reason_to_doubt_them():
+    thresholds = Thresholds(3, 2)
+    state = run("huu", thresholds)[-1]
+    failed = observe(state, seen(SILENT, 20.0, took=5.0), thresholds, NOBODY)
+    assert (failed.verdict, failed.finding, failed.recent) == (Verdict.UNHEALTHY, REFUSED, (SILENT,))
+    assert not failed.doubted
+
+
+def test_silence_is_no_success_of_what_was_refused():
+    thresholds = Thresholds(3, 2)
+    state = run("uuuh", thresholds)[-1]
+    for at, finding in ((20.0, SILENT), (30.0, GOOD)):
+        state = observe(state, seen(finding, at, took=5.0), thresholds, NOBODY)
+    assert state.verdict is Verdict.UNHEALTHY
+    assert observe(state, seen(GOOD, 40.0), thresholds, NOBODY).verdict is Verdict.HEALTHY
+
+
 def test_one_that_died_alone_is_doubted_again_once_all_are_silent():
     state = listen(initial(0.0), [4.0, 10.0, 20.0])[-1]
     calm, lost, still = listen(state, [20.0, NOBODY, 20.0], first=40.0)

@@ -31,7 +31,8 @@ class ProbeState:
     """The belief of one probe. Times are seconds since the epoch.
 
     `finding` tells the verdict's reason; `recent` are the findings since the last one that agreed with the verdict,
-    oldest first. `silent_since` is when the first of an unbroken row of attempts began in which nothing came back.
+    oldest first. Silence that may be our own network's does not agree with a failure that was answered, a refusal: that
+    stands until the threshold is reached (a firewall's refusals are rationed, so that single ones are lost). `silent_since` is when the first of an unbroken row of attempts began in which nothing came back.
     While it lasts others must be heard twice: after it began, which sets `armed_at`, and again after that time, which
     makes it `confirmed` that it is not our own network. Once is not enough: an attempt that began while the network
     was lost still ends in silence when others are heard already.
@@ -53,7 +54,8 @@ class ProbeState:
     @property
     def doubted(self) -> bool:
         """Whether the failure may be our own network's: nothing came back, and others were not heard enough since."""
-        return self.verdict is Verdict.UNHEALTHY and self.silent_since is not None and not self.confirmed
+        answered = self.finding.contact or self.silent_since is None
+        return self.verdict is Verdict.UNHEALTHY and not answered and not self.confirmed
 
     @property
     def mute(self) -> bool:
@@ -124,15 +126,28 @@ def _weigh(state: ProbeState, silent_since: float, seen: Observation, heard_else
 
 def _judge(state: ProbeState, seen: Observation, thresholds: Thresholds) -> ProbeState:
     finding = seen.finding
+    recent = (*state.recent, finding)[-max(thresholds.failure, thresholds.success) :]
     if finding.verdict is state.verdict:
+        if _may_be_ours(state, finding) and state.finding.contact and _silences(recent) < thresholds.failure:
+            return replace(state, recent=recent)
         kept = state.finding if same(finding, state.finding) else finding
         return replace(state, recent=(), finding=kept) if state.recent or kept is not state.finding else state
-    recent = (*state.recent, finding)[-max(thresholds.failure, thresholds.success) :]
     verdict = _decided(state.verdict, recent, thresholds)
     if verdict is state.verdict:
         return replace(state, recent=recent)
-    newest = max(index for index, one in enumerate(recent) if one.verdict is verdict)
+    agreeing = [index for index, one in enumerate(recent) if one.verdict is verdict]
+    newest = next((index for index in reversed(agreeing) if not _may_be_ours(state, recent[index])), agreeing[-1])
     return replace(state, verdict=verdict, finding=recent[newest], since=seen.at, recent=recent[newest + 1 :])
+
+
+def _may_be_ours(state: ProbeState, finding: Finding) -> bool:
+    """Whether it is silence that may be our own network's."""
+    return silent(finding) and not state.confirmed
+
+
+def _silences(recent: tuple[Finding, ...]) -> int:
+    """How many of the last ones in a row are silence."""
+    return next((count for count, one in enumerate(reversed(recent)) if not silent(one)), len(recent))
 
 
 def _decided(verdict: Verdict, recent: tuple[Finding, ...], thresholds: Thresholds) -> Verdict:
