@@ -32,10 +32,12 @@ class ProbeState:
 
     `finding` tells the verdict's reason; `recent` are the findings since the last one that agreed with the verdict,
     oldest first. Silence that may be our own network's does not agree with a failure that was answered, a refusal: that
-    stands until the threshold is reached (a firewall's refusals are rationed, so that single ones are lost). `silent_since` is when the first of an unbroken row of attempts began in which nothing came back.
-    While it lasts others must be heard twice: after it began, which sets `armed_at`, and again after that time, which
-    makes it `confirmed` that it is not our own network. Once is not enough: an attempt that began while the network
-    was lost still ends in silence when others are heard already.
+    stands until the threshold is reached (a firewall's refusals are rationed, so that single ones are lost).
+
+    `silent_since` is when the first of an unbroken row of attempts began in which nothing came back. While it lasts
+    others must be heard twice: after it began, which sets `armed_at`, and again after that time, which makes it
+    `confirmed` that it is not our own network. Once is not enough: an attempt that began while the network was lost
+    still ends in silence when others are heard already.
     """
 
     verdict: Verdict
