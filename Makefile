@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST ?= $(BIN)/python -m pytest
 
-.PHONY: help run demo test test-long lint verify generate lock bench score mutate format cluster cluster-down cluster-kind clean
+.PHONY: help run demo test test-long lint verify generate lock bench score score-cluster mutate format cluster cluster-down cluster-kind clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,6 +47,9 @@ bench: $(VENV)/.installed servers  ## CPU, memory and lateness, beside the bare 
 
 score: $(VENV)/.installed servers  ## break a PlaceOS in 45 ways and write how right the diagnosis was; 20 minutes
 	PYTHONPATH=operator:. $(BIN)/python -m tests.scenarios --write docs/diagnosis-score.md
+
+score-cluster: $(VENV)/.installed servers  ## the same in pods of a real cluster, the operator in its own; 25 minutes
+	BACKENDHEALTH_SCORE=docs/diagnosis-score-cluster.md $(PYTEST) tests/e2e/test_placeos.py -m long
 
 mutate: $(VENV)/.installed servers  ## turn each reason's detection off in turn: a test must fail
 	$(BIN)/python -m tests.mutation

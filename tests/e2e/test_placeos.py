@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import yaml
@@ -16,6 +18,7 @@ from tests.e2e.statuswatch import StatusWatch
 from tests.scenarios.catalogue import FAULTS
 from tests.scenarios.generator import Scenario, generate, pair, single
 from tests.scenarios.running import Outcome, run, shortened, specification
+from tests.scenarios.score import Row, page
 from tests.scenarios.truth import Timing
 
 NAMESPACE, NAME = "placeos", "placeos"
@@ -23,6 +26,8 @@ TIMING = Timing(timeout=1.5, allowance=1.5)
 """All shares one machine's two cores here, and a Service's rules take kube-proxy a while."""
 PROFILE = shortened(profiles.built_in("placeos-postgres-etcd").spec)
 SEED, COUNT = 2, 45
+SCORE = "BACKENDHEALTH_SCORE"
+"""Names the file for the page of the long run's score."""
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +36,16 @@ def pods(installed: object, own_cluster: Cluster) -> Pods:
     platform = Pods(own_cluster, NAMESPACE)
     platform.start()
     return platform
+
+
+@pytest.fixture(scope="module")
+def score() -> Iterator[list[Row]]:
+    """What came of the scenarios of the long run; `make score-cluster` writes it down."""
+    rows: list[Row] = []
+    yield rows
+    if rows and SCORE in os.environ:
+        where = "PlaceOS in pods of a real cluster, the operator in its own"
+        Path(os.environ[SCORE]).write_text(page(rows, FAULTS.values(), TIMING, SEED, where))
 
 
 @pytest.fixture
@@ -50,8 +65,9 @@ def watch(pods: Pods, own_cluster: Cluster) -> Iterator[StatusWatch]:
     own_cluster.kubectl("-n", NAMESPACE, "delete", "bh", NAME)
 
 
-async def _play(scenario: Scenario, pods: Pods, watch: StatusWatch) -> Outcome:
+async def _play(scenario: Scenario, pods: Pods, watch: StatusWatch, rows: list[Row]) -> Outcome:
     outcome = await run(scenario, pods, watch, PROFILE, TIMING)
+    rows.append(outcome.row)
     for fault, seconds in outcome.verdict.seconds.items():
         measured(f"{scenario.name}: {fault} named", seconds)
     assert outcome.verdict.right, outcome.told
@@ -76,19 +92,19 @@ ALWAYS = (
 @pytest.mark.timeout(300)  # the first one brings everything up
 @pytest.mark.parametrize("scenario", ALWAYS, ids=lambda scenario: scenario.name)
 async def test_the_cause_is_named_in_time_and_nobody_else_is_blamed(pods: Pods, watch: StatusWatch, scenario: Scenario):
-    await _play(scenario, pods, watch)
+    await _play(scenario, pods, watch, [])
 
 
 @pytest.mark.long
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("scenario", generate(list(FAULTS.values()), TIMING, SEED, COUNT), ids=lambda one: one.name)
-async def test_each_failure_and_each_pair(pods: Pods, watch: StatusWatch, scenario: Scenario):
-    await _play(scenario, pods, watch)
+async def test_each_failure_and_each_pair(pods: Pods, watch: StatusWatch, scenario: Scenario, score: list[Row]):
+    await _play(scenario, pods, watch, score)
 
 
 @pytest.mark.timeout(120)
 async def test_the_summary_tells_cause_and_impact(pods: Pods, watch: StatusWatch):
-    outcome = await _play(single(FAULTS["elasticsearch-down"], TIMING), pods, watch)
+    outcome = await _play(single(FAULTS["elasticsearch-down"], TIMING), pods, watch, [])
     told = [one.status["summary"] for one in outcome.writes if one.causes]
     assert {(one["state"], one["rootCause"]) for one in told} == {("Unhealthy", "elasticsearch")}
     assert all("listing and search" in one["impact"] for one in told)

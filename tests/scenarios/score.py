@@ -11,7 +11,7 @@ from tests.scenarios.truth import Fault, Timing
 
 _HEAD = """# How right the diagnosis is
 
-<!-- Written by `make score`; do not edit. -->
+<!-- Written by `make score` and `make score-cluster`; do not edit. -->
 
 A whole PlaceOS (a double that really uses real etcd, PostgreSQL, Redis and Elasticsearch) is broken by real means:
 processes killed (*down*) or stopped so that nothing answers (*hangs*), drivers that crash or don't compile. What the
