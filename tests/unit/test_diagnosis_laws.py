@@ -179,7 +179,7 @@ def test_nothing_changes_by_time_alone_before_it_is_said_to(spec: DiagnosisProfi
 def test_nothing_is_waited_for_once_all_is_settled(spec: DiagnosisProfileSpec, seen: Evidence):
     def settled(one: Seen) -> Seen:
         first = one.reason is Reason.PENDING
-        return up() if first else replace(one, deciding=False, settled=NOW)
+        return replace(up() if first else one, deciding=False, settled=NOW)
 
     done = Evidence(
         {name: settled(one) for name, one in seen.components.items()},
