@@ -56,8 +56,7 @@ class ProbeState:
     @property
     def doubted(self) -> bool:
         """Whether the failure may be our own network's: nothing came back, and others were not heard enough since."""
-        answered = self.finding.contact or self.silent_since is None
-        return self.verdict is Verdict.UNHEALTHY and not answered and not self.confirmed
+        return self.verdict is Verdict.UNHEALTHY and self.mute and not self.confirmed
 
     @property
     def mute(self) -> bool:
@@ -128,12 +127,11 @@ def _weigh(state: ProbeState, silent_since: float, seen: Observation, heard_else
 
 def _judge(state: ProbeState, seen: Observation, thresholds: Thresholds) -> ProbeState:
     finding = seen.finding
-    recent = (*state.recent, finding)[-max(thresholds.failure, thresholds.success) :]
-    if finding.verdict is state.verdict:
-        if _may_be_ours(state, finding) and state.finding.contact and _silences(recent) < thresholds.failure:
-            return replace(state, recent=recent)
+    refused = state.finding.contact and _may_be_ours(state, finding)
+    if finding.verdict is state.verdict and not (refused and 1 + _silences(state.recent) < thresholds.failure):
         kept = state.finding if same(finding, state.finding) else finding
         return replace(state, recent=(), finding=kept) if state.recent or kept is not state.finding else state
+    recent = (*state.recent, finding)[-max(thresholds.failure, thresholds.success) :]
     verdict = _decided(state.verdict, recent, thresholds)
     if verdict is state.verdict:
         return replace(state, recent=recent)
@@ -143,8 +141,8 @@ def _judge(state: ProbeState, seen: Observation, thresholds: Thresholds) -> Prob
 
 
 def _may_be_ours(state: ProbeState, finding: Finding) -> bool:
-    """Whether it is silence that may be our own network's."""
-    return silent(finding) and not state.confirmed
+    """Whether it is a failure by silence, and that may be our own network's."""
+    return finding.verdict is Verdict.UNHEALTHY and silent(finding) and not state.confirmed
 
 
 def _silences(recent: tuple[Finding, ...]) -> int:
