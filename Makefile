@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST ?= $(BIN)/python -m pytest
+# tests run side by side: most of them wait
+LANES ?= 3
 
 .PHONY: help run demo test test-long lint verify generate lock bench score score-cluster mutate format cluster cluster-down cluster-kind clean
 
@@ -16,7 +18,7 @@ demo: $(VENV)/.installed servers-run  ## the same, unattended: faults come and g
 	@PYTHONPATH=. $(BIN)/python examples/demo/demo.py --unattended
 
 test: $(VENV)/.installed servers  ## all tests, on real servers
-	$(PYTEST)
+	$(PYTEST) --numprocesses $(LANES) --no-loadscope-reorder
 
 test-long: $(VENV)/.installed servers  ## all tests, the long ones too
 	$(PYTEST) -m 'long or not long'

@@ -141,7 +141,7 @@ def _rule(number: int) -> dict[str, Any]:
     return rule
 
 
-def _past() -> list[Past]:
+def _past() -> tuple[Past, ...]:
     made = []
     for number in range(PAST):
         began = _BEGAN - 60 * number
@@ -160,7 +160,7 @@ def _past() -> list[Past]:
                 ended=began + 30,
             )
         )
-    return made
+    return tuple(made)
 
 
 def _proven(

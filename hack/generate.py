@@ -33,7 +33,7 @@ from backendhealth.core.crd import (  # noqa: E402
 from backendhealth.core.durations import DURATION_PATTERN  # noqa: E402
 from backendhealth.core.reasons import Reason  # noqa: E402
 from backendhealth.core.remediation.actioninfo import INFO  # noqa: E402
-from backendhealth.core.remediation.ruling import MEANINGS, Guard  # noqa: E402
+from backendhealth.core.remediation.ruling import MEANINGS, TO_DO, Guard  # noqa: E402
 from backendhealth.core.spec.backendhealth import GROUP, KIND, VERSION, BackendHealthSpec  # noqa: E402
 from backendhealth.core.spec.profile import PROFILE_KIND, DiagnosisProfile, DiagnosisProfileSpec  # noqa: E402
 from backendhealth.core.spec.remediation import REMEDIATION_KIND, RemediationSpec, RemediationStatus  # noqa: E402
@@ -145,8 +145,8 @@ def actions_page() -> str:
         "What may hold an action back, in the order in which it is asked. The first one that",
     ]
     lines += ["holds is the reason of the condition `RemediationAllowed`; all are in `status.remediation.holds`.", ""]
-    lines += ["| guard | holds while |", "|---|---|"]
-    lines += [_row(f"`{guard.value}`", MEANINGS[guard]) for guard in Guard]
+    lines += ["| guard | holds while | what to do |", "|---|---|---|"]
+    lines += [_row(f"`{guard.value}`", MEANINGS[guard], TO_DO[guard]) for guard in Guard]
     return "\n".join(lines) + "\n"
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Generator
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from tests.cluster.fixtures import cluster, own_cluster, product_image  # noqa: F401 - for all
 from tests.kube.fixtures import api, control_plane, namespace, operator, resources  # noqa: F401 - for all
@@ -18,6 +20,19 @@ def pytest_configure() -> None:
     # Otherwise pytest-asyncio makes itself an event loop before the first asynchronous test that follows a
     # synchronous one, and never closes it: the run ends with a ResourceWarning, which is an error here.
     asyncio.set_event_loop(None)
+
+
+class Lanes(LoadFileScheduling):  # type: ignore[misc]  # it has no types
+    """Of `pytest -n`: a file's tests go to one, and all of the real cluster, of which a machine can have one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        on_cluster = nodeid.startswith(("tests/actions/", "tests/e2e/"))
+        return "cluster" if on_cluster else str(super()._split_scope(nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes:
+    return Lanes(config, log)
 
 
 def _why(report: pytest.TestReport | pytest.CollectReport) -> str:

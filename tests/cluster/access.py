@@ -29,6 +29,11 @@ class Kubectl:
         self._binary = str(binary)
         self._cache = cache
 
+    @property
+    def binary(self) -> str:
+        """The program."""
+        return self._binary
+
     def kubectl(
         self,
         *arguments: str,

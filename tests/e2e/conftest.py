@@ -38,8 +38,18 @@ def namespace(cluster: Kubectl) -> Iterator[str]:
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
+@pytest.fixture(autouse=True)
+def figures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a test has measured goes with its report: it may be printed by another process."""
+    yield
+    request.node.user_properties += [("measured", line) for line in MEASURED]
+    MEASURED.clear()
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if MEASURED:
+    reports = (one for some in terminalreporter.stats.values() for one in some)
+    over = [one for one in reports if getattr(one, "when", "") == "teardown"]
+    if lines := [line for one in over for name, line in one.user_properties if name == "measured"]:
         terminalreporter.section("measured on the real cluster")
-        for line in MEASURED:
+        for line in lines:
             terminalreporter.write_line(line)

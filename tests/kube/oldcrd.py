@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from tests.cluster.access import Admin
 from tests.kube.operator import PATH, Resources
-from tests.servers.kubernetes import ControlPlane
 from tests.servers.process import wait_until
 
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/backendhealths.backendhealth.dev"
@@ -28,7 +28,7 @@ def loosened(resources: Resources) -> Iterator[None]:
         wait_until(lambda: not takes_anything(resources), 10, "the schema is back")
 
 
-def _schema(plane: ControlPlane, spec: Any) -> None:
+def _schema(plane: Admin, spec: Any) -> None:
     crd = plane.request("GET", CRD)
     crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"] = spec
     plane.request("PUT", CRD, crd)

@@ -13,7 +13,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.servers.kubernetes import ControlPlane
+from tests.cluster.access import Admin
 from tests.servers.misbehaving import Server
 from tests.servers.process import LOOPBACK, Process, free_port, wait_until
 
@@ -26,7 +26,7 @@ class Operator(Process):
 
     def __init__(
         self,
-        plane: ControlPlane,
+        plane: Admin,
         namespace: str,
         *flags: str,
         kubeconfig: Path | None = None,
@@ -77,7 +77,7 @@ def tcp(target: Server, name: str = "a") -> dict[str, Any]:
 class Resources:
     """BackendHealths of one namespace, as admin."""
 
-    def __init__(self, plane: ControlPlane, namespace: str) -> None:
+    def __init__(self, plane: Admin, namespace: str) -> None:
         self.plane = plane
         self.namespace = namespace
 

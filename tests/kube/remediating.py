@@ -6,7 +6,7 @@ import urllib.error
 from typing import Any
 
 from backendhealth.core.spec.remediation import RemediationSpec
-from tests.servers.kubernetes import ControlPlane
+from tests.cluster.access import Admin
 
 GROUP = "backendhealth.dev/v1alpha1"
 SWITCH = "backendhealth-remediation"
@@ -70,7 +70,7 @@ def remediation(namespace: str, name: str, **spec: Any) -> Json:
     }
 
 
-def switch(plane: ControlPlane, namespace: str, enabled: str | None = "true", **annotations: str) -> None:
+def switch(plane: Admin, namespace: str, enabled: str | None = "true", **annotations: str) -> None:
     """Puts the ConfigMap there, in place of what was."""
     notes = {f"backendhealth.dev/{name}": value for name, value in annotations.items()}
     body = {

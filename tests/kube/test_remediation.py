@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.kube.operator import Operator, Resources
-from tests.kube.remediating import path, policy, switch
+from tests.kube.remediating import path, policy, remediation, restart, switch
 from tests.servers.kubernetes import ControlPlane
 from tests.servers.process import LOOPBACK, free_port, wait_until
 from tests.unit.podmaking import good
@@ -245,3 +245,25 @@ def test_the_operators_own_setting_is_off(control_plane: ControlPlane, namespace
     with Operator(control_plane, namespace, "--no-remediation"):
         assert "setting" in platform.until_held("SwitchedOff")
         assert stays(lambda: platform.phases() == [] and platform.pod_is_there(), 2)
+
+
+def test_what_a_person_asks_for_is_told_by_events_about_it(platform: Platform, operator: Operator):
+    """No BackendHealth is behind it: whoever asked for it looks at the Remediation itself."""
+    platform.allow(mode="Enforce")
+    target = {"kind": "Pod", "name": "redis-0", "uid": platform.uid}
+    asked = {"policyRef": {"name": "policy"}, "requestedBy": "ada", "target": target, "action": restart()}
+    body = remediation(platform.namespace, "by-hand", **asked)
+    for field in ("rule", "cause"):
+        del body["spec"][field]
+    platform.plane.request("POST", path(platform.namespace, "remediations"), body)
+
+    def told() -> dict[str, Json]:
+        items = platform.plane.request("GET", f"/api/v1/namespaces/{platform.namespace}/events")["items"]
+        return {one["reason"]: one for one in items if one["involvedObject"]["kind"] == "Remediation"}
+
+    wait_until(lambda: "RemediationRunning" in told(), 15, "an Event about it")
+    event = told()["RemediationRunning"]
+    (made,) = platform.remediations()
+    assert event["involvedObject"]["name"] == "by-hand"
+    assert event["involvedObject"]["uid"] == made["metadata"]["uid"]
+    assert "asked for by ada" in event["message"]

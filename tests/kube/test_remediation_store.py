@@ -154,7 +154,7 @@ async def test_after_a_doubt_nothing_is_settled_until_it_is_listed_anew(seen: Se
 
 def counts(seen: Seen) -> int:
     """What the policy's limit counts."""
-    past = map(past_from, seen.store.remediations(seen.namespace))
+    past = [past_from(one) for one in seen.store.remediations(seen.namespace)]
     return len(counted(past, ("policy-uid", "policy"), dry=False).acted)
 
 

@@ -2,7 +2,7 @@
 
 `python -m tests.mutation [REASON…] [--jobs N] [--list]`; exit code 1 when a mutant survives.
 The tests of a reason are those that tests/reasons/*.yaml names; `redis.yaml` is for mutants of probes/redis*.py and so
-on, `pods.yaml` for those of any pod*.py, `common.yaml` for all others.
+on, `pods.yaml` for those of any pod*.py, `profiles.yaml` for profile*.py, `common.yaml` for all others.
 """
 
 from __future__ import annotations
@@ -25,15 +25,17 @@ from tests.mutation.mutants import PACKAGE, Mutant, mutants
 ROOT = PACKAGE.parents[1]
 REASONS = ROOT / "tests" / "reasons"
 TEST_TIMEOUT = 300
+_FAMILIES = ("pods", "profiles")
+"""What is detected in several rooms: `pods.yaml` is for mutants of any pod*.py, and so on."""
 
 
 def tests_for(mutant: Mutant) -> list[str]:
     """The tests that should notice the mutant."""
     name = Path(mutant.file).stem.partition("_")[0]
-    if name.startswith("pod"):
-        name = "pods"
+    name = next((family for family in _FAMILIES if name.startswith(family.removesuffix("s"))), name)
     own = REASONS / f"{name}.yaml"
-    source = own if (mutant.file.startswith("probes/") or name == "pods") and own.exists() else REASONS / "common.yaml"
+    is_own = (mutant.file.startswith("probes/") or name in _FAMILIES) and own.exists()
+    source = own if is_own else REASONS / "common.yaml"
     table: dict[str, list[str]] = yaml.safe_load(source.read_text()) if source.exists() else {}
     return table.get(Reason[mutant.reason].value, [])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import pytest
 
 from backendhealth import profiles
 from backendhealth.cli.load import load
+from backendhealth.cli.policybench import run_policy_case
+from backendhealth.cli.policyjudging import policy_faults
+from backendhealth.cli.policynames import PreparedPolicy, prepare_policies
 from backendhealth.cli.testbench import run_case
 from backendhealth.cli.testjudging import faults
 from backendhealth.cli.testnames import Prepared, prepare
@@ -31,9 +35,28 @@ NO_CLAIMS = {
     "Last updated": "footer of the page that it was taken from",
 }
 """What the document says that can't be true or false of a diagnosis, and why."""
-LATER = "later: remediation"
-"""How the names of cases begin whose claim is an action: what is tested of it is what a person is told."""
-CASES, PROBLEMS = prepare(load([str(HERE)]))
+_HELP = "All the services support being toggled to output more verbose logs which might help shed light on an issue."
+_SIGNALS = "tests/actions/test_signals.py::"
+DONE_BY = {
+    _HELP: (f"{_SIGNALS}test_verbose_logs_on_and_off_again", "tests/kube/test_plugin.py::test_debug_logs_of"),
+    "To toggle log levels you send a signal to the service: kill -USR1 <process_pid>": (
+        f"{_SIGNALS}test_verbose_logs_on_and_off_again",
+        f"{_SIGNALS}test_what_must_not_be_signalled_is_not",
+        "tests/remediation/test_toggles.py::test_two_policies_and_two_people",
+    ),
+    "As you typically cannot shell into the containers, you'll have to run this command from the host.": (
+        f"{_SIGNALS}test_verbose_logs_on_and_off_again",
+        f"{_SIGNALS}test_without_a_helper_image_a_container_without_a_shell_is_left_alone",
+    ),
+    "You must be running as root and you can find the process pid by running:": (
+        "tests/actions/test_grants.py::test_signals_by_both_ways",
+    ),
+    "ps aux | grep <staff|api|triggers|etc>": ("tests/actions/test_script.py::test_all_look_at_the_same_things",),
+}
+"""The claims that are actions: what does them in a person's place, on real processes. What is told, the cases say."""
+LOADED = load([str(HERE)])
+CASES, PROBLEMS = prepare(LOADED)
+POLICY_CASES, POLICY_PROBLEMS = prepare_policies(LOADED)
 
 
 def sentences(text: str) -> list[str]:
@@ -45,8 +68,8 @@ def sentences(text: str) -> list[str]:
 
 
 def test_the_files_are_good():
-    assert load([str(HERE)]).problems == []
-    assert PROBLEMS == []
+    assert LOADED.problems == []
+    assert PROBLEMS + POLICY_PROBLEMS == []
 
 
 @pytest.mark.parametrize("one", CASES, ids=[one.name for one in CASES])
@@ -55,20 +78,35 @@ def test_case(one: Prepared):
     assert not found, "\n".join(f"{fault.when}: {each}" for fault in found for each in fault.differences)
 
 
+@pytest.mark.parametrize("one", POLICY_CASES, ids=[one.name for one in POLICY_CASES])
+def test_policy_case(one: PreparedPolicy):
+    found = policy_faults(one.case, run_policy_case(one.policy, one.resource, one.profile, one.targets, one.case))
+    assert not found, "\n".join(f"{fault.when}: {each}" for fault in found for each in fault.differences)
+
+
 def test_the_manifest_has_no_hole():
     said = set(sentences(DOCUMENT.read_text(encoding="utf-8")))
-    claimed = {one.case.claim for one in CASES if one.case.claim}
+    claims = (*(one.case.claim for one in CASES), *(one.case.claim for one in POLICY_CASES))
+    claimed = {claim for claim in claims if claim}
     assert said - claimed - NO_CLAIMS.keys() == set(), "sentences that no case is named by"
     assert claimed - said == set(), "claims that the document does not make"
     assert NO_CLAIMS.keys() - said == set()
     assert NO_CLAIMS.keys() & claimed == set()
 
 
-def test_what_is_left_to_remediation_is_told_all_the_same():
-    later = {one.case.claim for one in CASES if one.case.name.startswith(LATER)}
+def test_what_a_person_would_do_is_told_and_is_done():
     text = DOCUMENT.read_text(encoding="utf-8")
-    assert later == set(sentences(text.partition("Enable debug logs")[2])) - NO_CLAIMS.keys()
-    assert all(told.next_steps for one in CASES if one.case.name.startswith(LATER) for told in one.case.expect)
+    assert DONE_BY.keys() == set(sentences(text.partition("Enable debug logs")[2])) - NO_CLAIMS.keys()
+    told = {one.case.claim for one in CASES if all(expected.next_steps for expected in one.case.expect)}
+    assert DONE_BY.keys() <= told
+    assert not [one.name for one in CASES if "later" in one.name]
+
+
+@pytest.mark.parametrize("test", sorted({test for tests in DONE_BY.values() for test in tests}))
+def test_what_does_it_is_tested(test: str):
+    file, _, name = test.partition("::")
+    tree = ast.parse((HERE.parents[1] / file).read_text(encoding="utf-8"))
+    assert name in {one.name for one in tree.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)}
 
 
 def test_every_case_says_who_may_be_blamed():

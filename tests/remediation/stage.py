@@ -29,7 +29,8 @@ DEBUG: Json = {"debugLogs": {**PODS, "revertAfter": "10m"}}
 RESTART: Json = {"restartPods": PODS}
 QUICK: Json = {"healthy": ["etcd"], "within": "2s"}
 """Helped as soon as it is done."""
-_PATIENCE = 20.0
+PATIENCE = 20.0
+"""Seconds that `until` waits."""
 
 
 class Stage:
@@ -64,7 +65,7 @@ class Stage:
     def policy(self, name: str = "policy", action: Json = RESTART, **spec: Any) -> Json:
         """In force unless told otherwise; one rule for redis."""
         rule = {"name": "act", "when": {"component": "redis"}, "action": action, "verify": QUICK}
-        rule |= spec.pop("rule", {})
+        rule = {name: value for name, value in (rule | spec.pop("rule", {})).items() if value is not None}
         limits = {"cooldown": "0s", "max": 20, "maxConcurrent": 10, **spec.pop("limits", {})}
         body = remediating.policy(
             self.namespace, name, **{"mode": "Enforce", "limits": limits, "rules": [rule], **spec}
@@ -179,9 +180,9 @@ def phase_of(one: Json) -> str:
     return str(one.get("status", {}).get("phase", "Pending"))
 
 
-async def until(condition: Callable[[], bool], what: str, patience: float = _PATIENCE) -> None:
+async def until(condition: Callable[[], bool], what: str, patience: float | None = None) -> None:
     """Wait for it; the condition is asked in a thread, since it asks the API server."""
-    end = asyncio.get_running_loop().time() + patience
+    end = asyncio.get_running_loop().time() + (PATIENCE if patience is None else patience)
     while not await asyncio.to_thread(condition):
         assert asyncio.get_running_loop().time() < end, what
         await asyncio.sleep(0.05)

@@ -67,6 +67,29 @@ async def test_expires_without_approval(stage: Stage) -> None:
     assert not stage.effects()
 
 
+async def test_approved_too_late(stage: Stage) -> None:
+    stage.policy()
+    stage.world.set(components={"redis": "Healthy"}, incident="")
+    stage.ask("asked", RESTART, mode="Approve", seconds=-5, approval={"decision": "Approved", "by": "grace"})
+    async with stage.running():
+        await until(stage.settled, "expired")
+    assert stage.phases() == {"Expired": 1}
+    assert not stage.effects()
+
+
+async def test_what_can_not_be_read_is_told_to_who_asked_for_it(stage: Stage) -> None:
+    """The API server takes an expression that no regular expression is."""
+    stage.policy()
+    stage.world.set(components={"redis": "Healthy"}, incident="")
+    stage.ask("asked", {"debugLogs": {**DEBUG["debugLogs"], "confirm": "(unclosed"}})
+    async with stage.running() as runner:
+        await until(stage.settled, "told")
+        assert runner.phases == [("asked", "Failed")]
+    assert stage.phases() == {"Failed": 1}
+    assert stage.message().startswith("not done: spec.action.debugLogs.confirm: ")
+    assert not stage.effects()
+
+
 async def test_held_and_let_go(stage: Stage) -> None:
     stage.policy(mode="Approve", rule={"unless": {"unhealthy": ["etcd"]}})
     async with stage.running():

@@ -37,6 +37,26 @@ async def test_taken_back_by_itself_by_the_next_leader(stage: Stage) -> None:
     assert stage.effects() == {"on": 1, "off": 1}
 
 
+async def test_done_as_soon_as_the_log_confirms_it(stage: Stage) -> None:
+    """Verbose logs help nobody recover: nothing waits for that, and nothing is kept waiting by it."""
+    stage.policy(action=DEBUG, rule={"verify": None}, limits={"maxConcurrent": 1})
+    stage.world.set(targets=["a", "b"])
+    async with stage.running():
+        await until(lambda: stage.phases() == {"Succeeded": 2}, "both, one after the other")
+    assert stage.effects() == {"on": 2}
+    assert stage.world.now["components"]["redis"] == "Unhealthy"
+
+
+async def test_what_was_not_needed_takes_no_place(stage: Stage) -> None:
+    stage.policy(action=DEBUG, limits={"max": 2, "maxConcurrent": 1})
+    stage.world.set(components={"redis": "Healthy"}, incident="")
+    for name in ("ada", "grace", "cleo", "dan"):
+        stage.ask(name)
+    async with stage.running():
+        await until(lambda: stage.phases() == {"Succeeded": 4}, "one is done, and all have it")
+    assert stage.effects() == {"on": 1}
+
+
 async def test_a_restart_takes_it_back(stage: Stage) -> None:
     stage.policy(action=DEBUG)
     async with stage.running():

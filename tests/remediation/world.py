@@ -71,6 +71,9 @@ class World:
     def counted(self) -> tuple[int, int]:
         return self.now["unhealthy"], self.now["total"]
 
+    def unhealthy_before(self) -> tuple[float, ...]:
+        return ()
+
 
 class Poster:
     """Each effect is a ConfigMap more, labelled `on` or `off`. `how` it goes is in the world."""

@@ -106,7 +106,11 @@ def role(name: str, rules: list[Object]) -> Object:
 @pytest.fixture(scope="module")
 def admission(control_plane: ControlPlane) -> Iterator[list[Object]]:
     """The shipped admission policy and the roles for people."""
-    objects = of_kind(overlay("cluster-wide"), *POLICY, "ClusterRole")
+    objects = [
+        one
+        for one in of_kind(overlay("cluster-wide"), *POLICY, "ClusterRole")
+        if one["metadata"]["name"] != "backendhealth-annotations"
+    ]
     apply(control_plane, objects)
     yield objects
     delete(control_plane, objects)

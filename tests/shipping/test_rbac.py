@@ -179,6 +179,7 @@ PEOPLE = {
     "backendhealth-on-call": {
         *(Grant(OURS, kind, verb) for kind in (*KINDS, "remediationpolicies", "remediations") for verb in SEE),
         Grant(OURS, "remediations", "create"),
+        Grant(OURS, "backendhealths", "patch"),
     },
     "backendhealth-approver": {Grant(OURS, "remediations", verb) for verb in (*SEE, "patch", "approve")},
 }

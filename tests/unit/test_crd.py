@@ -182,7 +182,7 @@ def test_names_and_columns_of_policies_and_remediations() -> None:
 
 def test_defaults_of_what_holds_defaults() -> None:
     """An empty object, which the API server fills with the fields' own defaults."""
-    for path in ("limits", "stormBreaker", "rules[].unless", "rules[].verify"):
+    for path in ("limits", "stormBreaker", "rules[].unless"):
         assert POLICY_NODES[f"policy.spec.{path}"][0]["default"] == {}
     assert POLICY_NODES["policy.spec.limits.maxConcurrent"][0]["default"] == 1
     assert POLICY_NODES["policy.spec.rules[].when.for"][0]["default"] == "0s"

@@ -283,3 +283,55 @@ def test_logs_say_nothing_while_nothing_fails():
     platform = profile("db", "api: db", signatures=[NO_DB])
     answer = ask(platform, {"db": up(), "api": up(texts=("check to db failed",))})
     assert (answer.diagnosis.mismatches, answer.diagnosis.suspects) == ([], [])
+
+
+# what works speaks for what it needs
+
+EFFECTS = {
+    "db": {"nextStep": "Ask the db.", "effects": [{"feature": "login", "effect": "Fails", "because": "No users."}]},
+    "lb": {"effects": [{"feature": "login", "effect": "Fails", "because": "No way in."}]},
+    "search": {"nextStep": "Look at its disks."},
+}
+LOGIN = {"name": "login", "question": "Can you log in?", "feature": "login", "implicates": ["db", "lb"]}
+LISTING = {"name": "listing", "question": "Listed?", "implicates": ["db", "lb", "search"], "nextStep": "Which error?"}
+NO_INDEX = {"name": "index", "pattern": "no index", "implicates": ["search"], "because": "Its index is gone."}
+LOGS_IN = profile(
+    *("db", "lb", "search", "api: db"),
+    fields=EFFECTS,
+    features=[{"name": "login", "title": "login"}],
+    symptoms=[LOGIN, LISTING],
+    signatures=[NO_INDEX],
+)
+
+
+def test_a_symptom_that_works_makes_unlikely_what_it_needs():
+    answer = ask(LOGS_IN, {}, {"login": up(-5), "listing": down(-10)})
+    assert suspected(answer) == ["lb", "search", "db"]  # a check may go past what nothing depends on
+    assert answer.diagnosis.suspects[-1].because.endswith("; yet symptom/login works, which fails with it")
+
+
+@pytest.mark.parametrize("login", [up(-20), at_risk(), unknown(), down(-5)])
+def test_one_that_was_not_seen_to_work_since_speaks_for_nobody(login: Seen):
+    assert suspected(ask(LOGS_IN, {}, {"login": login, "listing": down(-10)}))[0] == "db"
+
+
+def test_what_fails_by_itself_stays_as_likely_as_it_is():
+    spec = profile("db", "api: db", fields={"db": EFFECTS["db"]}, features=[{"name": "login", "title": "login"}])
+    spec = spec.model_copy(update={"symptoms": [one for one in LOGS_IN.symptoms if one.name == "login"]})
+    assert suspected(ask(spec, {"db": unknown(), "api": down(-10)}, {})) == ["db", "api"]
+    assert suspected(ask(spec, {"db": unknown(), "api": down(-10)}, {"login": up(-5)})) == ["api", "db"]
+
+
+def test_the_next_question_is_what_the_error_text_points_at():
+    assert ask(LOGS_IN, {}, {"listing": down()}).diagnosis.next_question == "Can you log in?"
+    assert ask(LOGS_IN, {}, {"login": up(), "listing": down()}).diagnosis.next_question == "Which error?"
+    said = down(message="no index")
+    assert ask(LOGS_IN, {}, {"listing": said}).diagnosis.next_question == "Look at its disks."
+    assert ask(LOGS_IN, {"search": up()}, {"login": up(), "listing": said}).diagnosis.next_question == "Which error?"
+
+
+def test_the_text_of_what_is_explained_asks_nothing():
+    seen = {"search": unknown(), "db": down(-12), "api": down(-10, message="no index")}
+    answer = ask(LOGS_IN, seen, {"listing": down(-30)})
+    assert explained(answer) == {"api": ["db"]}
+    assert answer.diagnosis.next_question == "Can you log in?"

@@ -135,3 +135,22 @@ async def test_a_fault_of_our_own_ends_the_run(rig: Rig, logs: Logs):
     with pytest.raises(KeyError, match="ours"):
         await logs.engine.run()
     await logs.engine.close()
+
+
+async def test_one_round_reads_what_failed_in_it_and_waits_for_that(rig: Rig, logs: Logs):
+    logs.engine = rig.engine = rig.new_engine(read_logs=logs.read, once=True)
+    logs.took = 2.0
+    rig.prepare = lambda prober: setattr(prober, "finding", CRASHES)
+    await logs.engine.apply(core({}), knowledge=SHOP)
+    await logs.engine.run_once()
+    assert logs.said
+    assert len(logs.read_at) == 1
+    await logs.engine.close()
+
+
+async def test_one_round_in_which_all_works_reads_nothing(rig: Rig, logs: Logs):
+    logs.engine = rig.engine = rig.new_engine(read_logs=logs.read, once=True)
+    await logs.engine.apply(core({}), knowledge=SHOP)
+    await logs.engine.run_once()
+    assert logs.read_at == []
+    await logs.engine.close()

@@ -101,6 +101,7 @@ LIMITS = {"max": 2, "window": "1h", "maxConcurrent": 1, "cooldown": "0s", "maxCo
 COOL = {"max": 100, "window": "1h", "maxConcurrent": 10, "cooldown": "10m", "maxCooldown": "1h"}
 ELSEWHERE: dict[str, Any] = {"target": "Pod/core-1/uid-1/core", "incident": "earlier"}
 STEPPED = rule(escalation=[{"action": ROLLOUT, "after": "30m"}])
+LOUD = rule(action=DEBUG_LOGS, escalation=[{"action": ROLLOUT, "after": "10m"}])
 APPROVE = policy(mode="Approve")
 OFF = replace(CALM, switched_off="ConfigMap backendhealth-switch says off")
 AWAY = replace(CALM, serves=False)
@@ -209,6 +210,20 @@ TABLE = [
         (G.COOLING_DOWN, 40 * MINUTE),
     ),
     row("the next step has waited", lambda: decided(STEPPED, before=(past(ended=10 * MINUTE),), now=40 * MINUTE)),
+    row(
+        "the step after verbose logs waits, though they came",
+        lambda: decided(LOUD, before=(past("Succeeded", ended=20 * MINUTE),)),
+        (G.COOLING_DOWN, 35 * MINUTE),
+    ),
+    row("the step after verbose logs", lambda: decided(LOUD, before=(past("Succeeded", ended=0),))),
+    row(
+        "limit: what was not needed has no part in it",
+        lambda: decided(before=(past("Succeeded", needless=True, **ELSEWHERE), past(**ELSEWHERE)), limits=LIMITS),
+    ),
+    row(
+        "room: no cooling down from what was not needed",
+        lambda: roomed(past("Succeeded", needless=True, ended=25 * MINUTE, incident="earlier"), limits=COOL),
+    ),
     row("room", roomed),
     row("room: in progress", lambda: roomed(past("Held"), limits=COOL), G.IN_PROGRESS),
     row("room: another has only begun", lambda: roomed(past("Held", rule="other"), limits=COOL)),
@@ -436,13 +451,3 @@ def test_one_by_hand_is_told_by_its_name():
     mine = past("Running", name="mine", rule="", by_hand=True, backend_health="", incident="")
     assert [one.guard for one in checked(by_hand(), before=(mine,))] == [Guard.IN_PROGRESS, Guard.TOO_MANY_AT_ONCE]
     assert checked(by_hand(), before=(mine,), name="mine") == ()
-
-
-def test_by_hand_what_the_person_has_named_must_be_so():
-    named = by_hand().model_copy(update={"policy_ref": spec().policy_ref.model_copy(update={"generation": 7})})
-    assert [one.guard for one in checked(named)] == [Guard.POLICY_CHANGED]
-
-
-def test_without_a_policy_nothing_is_done():
-    assert [one.guard for one in recheck(None, "", spec(), situation(), (), CALM, START)] == [Guard.POLICY_CHANGED]
-    assert [one.guard for one in recheck(policy(), UID, spec(), None, (), CALM, START)] == [Guard.NOT_OBSERVED]

@@ -9,7 +9,7 @@ import pytest
 from backendhealth.core.remediation.deciding import decide
 from backendhealth.core.remediation.explaining import why_lines
 from backendhealth.core.remediation.recheck import helped
-from backendhealth.core.remediation.ruling import Guard, Hold, Ruling
+from backendhealth.core.remediation.ruling import TO_DO, Guard, Hold, Ruling
 from backendhealth.core.remediation.situation import Component
 from backendhealth.core.remediation.viewing import allowed, view, with_remediation
 from backendhealth.core.spec.remediationpolicy import Verify
@@ -166,32 +166,34 @@ def test_why_is_told_in_plain_words():
         "Policy another (DryRun)",
         "  is not for this resource",
         "Policy placeos (Enforce)",
+        "  held by SwitchedOff: all remediation is switched off: off",
+        f"    what to do: {TO_DO[Guard.SWITCHED_OFF]}",
         "  Rule debug-logs",
         "    seen: core is Unhealthy (CoreNotRegistered) since 2026-01-01T00:00:00Z (10m), a root cause: seen",
         "    matches (one of CoreNotRegistered); step 1 of 1",
-        "    held by SwitchedOff: all remediation is switched off: off",
         (
             "    held by NotLongEnough, until 2026-01-01T01:00:00Z: core is Unhealthy since 2026-01-01T00:00:00Z,"
             " not yet for 60m"
         ),
+        f"      what to do: {TO_DO[Guard.NOT_LONG_ENOUGH]}",
         "  Rule restart",
         "    seen: etcd is Healthy (ProbeSucceeded) since 2026-01-01T00:00:00Z (10m): seen",
         "    does not match: etcd is Healthy (ProbeSucceeded)",
-        "    held by SwitchedOff: all remediation is switched off: off",
         "  Rule again",
         "    seen: core is Unhealthy (CoreNotRegistered) since 2026-01-01T00:00:00Z (10m), a root cause: seen",
         "    matches; step 2 of 2",
-        "    held by SwitchedOff: all remediation is switched off: off",
-        "    again-0: Succeeded at 2025-12-31T23:50:00Z, in an earlier incident, step 1 on Pod/core-0/uid-0/core",
-        (
-            "    again-1: NotHelpful at 2026-01-01T00:00:05Z, step 1 on Pod/core-0/uid-0/core:"
-            " restarted, core stayed as it was"
-        ),
+        "    nothing else holds it back",
+        "    again-0: Succeeded at 2025-12-31T23:50:00Z, in an earlier incident, step 1 on Pod/core-0",
+        ("    again-1: NotHelpful at 2026-01-01T00:00:05Z, step 1 on Pod/core-0: restarted, core stayed as it was"),
         "  By hand",
-        "    mine: Expired at 2026-01-01T00:00:07Z, step 1 on Pod/core-0/uid-0/core",
-        "    revert-1: Held at 2026-01-01T00:00:09Z, takes it back on Pod/core-0/uid-0/core",
+        "    mine: Expired at 2026-01-01T00:00:07Z, step 1 on Pod/core-0",
+        "    revert-1: Held at 2026-01-01T00:00:09Z, takes it back on Pod/core-0",
     ]
     assert why_lines({}, on, {}, (), now) == ["No policy names this resource: nothing is done about it."]
     assert "    nothing holds it back" in why_lines(
         {UID: given}, on, {UID: decide(given, UID, on, (), CALM, now)}, (), now
     )
+
+
+def test_for_each_guard_there_is_something_to_do():
+    assert list(TO_DO) == list(Guard)

@@ -166,3 +166,9 @@ def test_help_and_schema_have_every_setting_and_its_default():
 def test_defaults_are_valid():
     assert parse().heartbeat_seconds == 600.0
     assert re.fullmatch(DURATION_PATTERN, parse().secret_ttl)
+
+
+@pytest.mark.parametrize("manager", ["kubectl", "kubectl-rollout"])
+def test_a_field_manager_that_gitops_tools_take_back_is_refused(manager: str):
+    (told,) = problems("--field-manager", manager)
+    assert told.startswith(f"--field-manager {manager}: must not begin with kubectl: Flux takes")

@@ -257,3 +257,8 @@ def test_a_status_of_an_older_spec_is_no_evidence():
     triage = Triage(built_in("placeos-rethinkdb").spec, evidence_told(*written(1), NOW), NOW)
     assert triage.evidence == Evidence({})
     assert suspects(triage.replied("login", Reply(works=False, error="")))[0] == "rethinkdb"
+
+
+def test_what_a_person_says_is_a_failed_request():
+    triage = Triage(built_in("placeos-rethinkdb").spec, Evidence({}), NOW, {"login": Reply(works=False)})
+    assert triage.evidence.symptoms["login"].reason is Reason.REQUEST_FAILED

@@ -18,6 +18,8 @@ from backendhealth.core.spec.remediation import RemediationSpec, RemediationTarg
 
 _WINDOW = seconds(str(PodsProbe.model_fields["restart_window"].default))
 _DIGEST = 5  # characters of a pod's UID, digested, that one of its owner's other pods is known by
+_SECOND = 1.0
+"""When a pod was created is told in whole seconds: one of the very second in which it began may be a replacement."""
 _LINE = 250
 _LINES = 12
 
@@ -31,7 +33,7 @@ class RestartPodsPerformer:
         pods = await pods_of(acting, action.pod_selector)
         if any(pod["metadata"].get("deletionTimestamp") or _is_starting(pod, acting.clock()) for pod in pods):
             return []
-        old = [pod for pod in pods if _owner(pod) and pod_of(pod).created <= component.since]
+        old = [pod for pod in pods if _owner(pod) and pod_of(pod).created + _SECOND <= component.since]
         chosen = list(_chosen(old, action, component, acting.clock()))
         return [
             RemediationTarget(kind="Pod", name=pod["metadata"]["name"], uid=pod["metadata"]["uid"])

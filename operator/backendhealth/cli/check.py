@@ -14,7 +14,7 @@ from backendhealth.cli.knowing import knowledge_among
 from backendhealth.cli.load import Loaded
 from backendhealth.cli.options import EXIT_BAD_INPUT, add_files, add_output, exit_code, load_or_tell, tell
 from backendhealth.cli.output import Result, render
-from backendhealth.cli.probing import KubeconfigError, access_problem, add_access, opener, pods_of
+from backendhealth.cli.probing import InCluster, KubeconfigError, access_problem, add_access, in_cluster, opener
 from backendhealth.cli.recording import Recorder, RecordingError
 from backendhealth.cli.watching import Lines, LiveTable, View
 from backendhealth.core.durations import seconds
@@ -22,7 +22,6 @@ from backendhealth.core.observation import Observation
 from backendhealth.core.spec.backendhealth import BackendHealth
 from backendhealth.core.spec.status import BackendHealthStatus
 from backendhealth.engine.engine import Engine
-from backendhealth.probes.podsource import PodSource
 
 _EPILOG = """exit codes:
   0  all healthy (Degraded too, unless --strict)
@@ -90,11 +89,11 @@ def _options_problem(args: argparse.Namespace) -> str:
 
 
 async def _check(args: argparse.Namespace, loaded: Loaded, recorder: Recorder | None) -> int:
-    async with pods_of(args, loaded) as pods:
-        return await _probe(args, loaded, recorder, pods)
+    async with in_cluster(args, loaded) as cluster:
+        return await _probe(args, loaded, recorder, cluster)
 
 
-async def _probe(args: argparse.Namespace, loaded: Loaded, recorder: Recorder | None, pods: PodSource | None) -> int:
+async def _probe(args: argparse.Namespace, loaded: Loaded, recorder: Recorder | None, cluster: InCluster) -> int:
     findings: dict[tuple[str, str], Observation] = {}
 
     def record(seen: Observation) -> None:
@@ -113,11 +112,16 @@ async def _probe(args: argparse.Namespace, loaded: Loaded, recorder: Recorder | 
             print(render([(resource, status)], findings, args.output, time.time()), end="", flush=True)
 
     engine = Engine(
-        open_prober=opener(args, loaded, pods), clock=time.time, sink=sink, record=record, once=not args.watch
+        open_prober=opener(args, loaded, cluster.pods),
+        clock=time.time,
+        sink=sink,
+        record=record,
+        read_logs=cluster.read_logs,
+        once=not args.watch,
     )
     try:
         for resource in loaded.resources:
-            await engine.apply(resource, knowledge=knowledge_among(loaded, resource))
+            await engine.apply(resource, knowledge=knowledge_among(loaded, resource, cluster.profiles))
         await (_until_told(engine, args.span) if args.watch else engine.run_once())
         results: list[Result] = [(resource, engine.status(resource.key)) for resource in engine.resources]
     finally:

@@ -93,4 +93,6 @@ def by_verdict() -> Iterable[tuple[Verdict, list[Reason]]]:
 
 def _wrapped(label: str, text: str) -> str:
     columns = min(shutil.get_terminal_size((_MAX_WIDTH, 24)).columns, _MAX_WIDTH)
-    return textwrap.fill(text, columns, initial_indent=label, subsequent_indent=" " * len(label))
+    return textwrap.fill(
+        text, columns, initial_indent=label, subsequent_indent=" " * len(label), break_on_hyphens=False
+    )

@@ -12,11 +12,12 @@ from urllib.parse import quote
 
 from backendhealth import profiles as shipped
 from backendhealth.cli.load import Loaded, load
-from backendhealth.cli.probing import opener, pods_of
+from backendhealth.cli.probing import InCluster, in_cluster, opener
 from backendhealth.core.diagnosis.evidence import Evidence
 from backendhealth.core.knowledge import Knowledge
+from backendhealth.core.profileref import ProfileUnusableError
 from backendhealth.core.restoring import written_status
-from backendhealth.core.spec.backendhealth import API_VERSION, BackendHealth
+from backendhealth.core.spec.backendhealth import API_VERSION, BackendHealth, ObjectMeta
 from backendhealth.core.spec.profile import DiagnosisProfile
 from backendhealth.core.triage import evidence_told
 from backendhealth.core.validate import Problem, validate, validate_profile
@@ -55,12 +56,17 @@ async def from_files(args: argparse.Namespace, choose: Choose) -> Known:
     if loaded.problems:
         raise Unusable("\n".join(map(str, loaded.problems)))
     resource = _resource(loaded, args.name)
-    profile = _profile(args.profile, resource, loaded, choose)
     if resource is None:
-        return Known(profile)
-    async with pods_of(args, loaded) as pods:
+        return Known(_profile(args.profile, resource, loaded, choose))
+    async with in_cluster(args, loaded) as cluster:
+        _take_profile(loaded, resource, cluster)
+        profile = _profile(args.profile, resource, loaded, choose)
         engine = Engine(
-            open_prober=opener(args, loaded, pods), clock=time.time, sink=lambda _resource, _status: None, once=True
+            open_prober=opener(args, loaded, cluster.pods),
+            clock=time.time,
+            sink=lambda _resource, _status: None,
+            read_logs=cluster.read_logs,
+            once=True,
         )
         try:
             await engine.apply(resource, knowledge=Knowledge(profile.spec))
@@ -69,6 +75,21 @@ async def from_files(args: argparse.Namespace, choose: Choose) -> Known:
         finally:
             await engine.close()
     return Known(profile, evidence, (f"Probed {len(resource.spec.probes)} backends of {resource.key} once.",))
+
+
+def _take_profile(loaded: Loaded, resource: BackendHealth, cluster: InCluster) -> None:
+    """Put the profile that the cluster has beside those of the files. Raises Unusable where it can't be used."""
+    namespace, ref = resource.metadata.namespace, resource.spec.profile_ref
+    found = cluster.profiles.get((namespace, ref.name)) if ref and ref.name else None
+    if isinstance(found, ProfileUnusableError):
+        raise Unusable(f"{found.message}{found.remedy}")
+    if found is not None and ref is not None and ref.name is not None:
+        metadata = ObjectMeta(name=ref.name, namespace=namespace)
+        loaded.profiles.append(
+            DiagnosisProfile(
+                api_version="backendhealth.dev/v1alpha1", kind="DiagnosisProfile", metadata=metadata, spec=found
+            )
+        )
 
 
 async def from_cluster(args: argparse.Namespace, choose: Choose) -> Known:

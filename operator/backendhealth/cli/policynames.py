@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from backendhealth.cli.documents import Document, FileProblem
 from backendhealth.cli.load import Loaded
 from backendhealth.cli.policybench import before_of
-from backendhealth.cli.testbench import Target
+from backendhealth.cli.prepared import PreparedCase
 from backendhealth.cli.testnames import (
     Unusable,
     declared_for,
@@ -21,9 +21,7 @@ from backendhealth.cli.testnames import (
 )
 from backendhealth.core.remediation.ruling import Guard
 from backendhealth.core.resourcestate import component_members
-from backendhealth.core.spec.backendhealth import BackendHealth
 from backendhealth.core.spec.policytest import POLICY_TEST_KIND, PolicyCase, RemediationPolicyTest
-from backendhealth.core.spec.profile import DiagnosisProfileSpec
 from backendhealth.core.spec.remediationpolicy import RemediationPolicy
 from backendhealth.core.validate import Problem
 from backendhealth.core.wording import Loc, closest
@@ -32,33 +30,10 @@ _GUARDS = [guard.value for guard in Guard]
 
 
 @dataclass(frozen=True, slots=True)
-class PreparedPolicy:
-    """A case with the policy, the profile and the resource that it is about."""
+class PreparedPolicy(PreparedCase[RemediationPolicyTest, PolicyCase]):
+    """A case with the policy, too."""
 
-    test: RemediationPolicyTest
-    number: int
-    """Which of the test's cases it is, from 0."""
     policy: RemediationPolicy
-    profile: DiagnosisProfileSpec
-    resource: BackendHealth
-    targets: Mapping[str, Sequence[Target]]
-    document: Document
-
-    @property
-    def case(self) -> PolicyCase:
-        """The case."""
-        return self.test.spec.cases[self.number]
-
-    @property
-    def name(self) -> str:
-        """`TEST/CASE`, as `--run` sees it."""
-        return f"{self.test.metadata.name}/{self.case.name}"
-
-    @property
-    def place(self) -> str:
-        """Where the case is: `file:line`."""
-        line, _ = self.document.place(("spec", "cases", self.number))
-        return f"{self.document.source}:{line}"
 
 
 def prepare_policies(loaded: Loaded) -> tuple[list[PreparedPolicy], list[FileProblem]]:
@@ -90,7 +65,7 @@ def _cases(test: RemediationPolicyTest, document: Document, loaded: Loaded) -> I
             told = f"the policy {policy.metadata.name} does not name this BackendHealth: nothing would ever be decided"
             raise Unusable(("spec", "backendHealth"), "not-named", told, policy.spec.backend_healths[0])
         targets = {name: targets_of(resource, name) for step in case.steps for name in step.see}
-        yield PreparedPolicy(test, number, meant, profile, resource, targets, document)
+        yield PreparedPolicy(test, number, case, profile, resource, targets, document, meant)
 
 
 def _policy(test: RemediationPolicyTest, loaded: Loaded) -> RemediationPolicy:
@@ -108,7 +83,13 @@ def _names(test: RemediationPolicyTest, number: int, policy: RemediationPolicy) 
     yield from shown(test, number)
     for rule in policy.spec.remediation_rules:
         after = [rule.after.recovery] if rule.after else []
-        for name in (rule.when.component, *rule.unless.unhealthy, *rule.unless.unknown, *after, *rule.verify.healthy):
+        for name in (
+            rule.when.component,
+            *rule.unless.unhealthy,
+            *rule.unless.unknown,
+            *after,
+            *(rule.verify.healthy if rule.verify else ()),
+        ):
             yield ("spec", "policy"), name
 
 

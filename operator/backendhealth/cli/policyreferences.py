@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from backendhealth.cli.policypairs import contradictions
 from backendhealth.cli.references import Identity, near, profile_of
 from backendhealth.core.reasons import Reason
 from backendhealth.core.spec.actions import Action, DriverAction, RestartDriver, RestartPods
@@ -24,12 +25,14 @@ def doubtful_policies(
     policies: Iterable[RemediationPolicy], resources: Sequence[BackendHealth], profiles: Sequence[DiagnosisProfile]
 ) -> Iterator[tuple[Identity, Problem]]:
     """What can't work, as far as the files tell. API servers take it; another file or version may know more."""
+    policies = list(policies)
     for policy in policies:
         space = policy.metadata.namespace
         beside = {one.metadata.name: one for one in resources if one.metadata.namespace == space}
         known = [one for one in profiles if one.metadata.namespace == space]
         for problem in (*_resources(policy, beside), *_components(policy, beside, known), *_rules(policy)):
             yield (POLICY_KIND, space, policy.metadata.name), problem
+    yield from contradictions(policies)
 
 
 def _resources(policy: RemediationPolicy, beside: Mapping[str, BackendHealth]) -> Iterator[Problem]:
@@ -84,7 +87,7 @@ def _names(rule: PolicyRule) -> Iterator[tuple[Loc, str]]:
     lists = (
         (("unless", "unhealthy"), rule.unless.unhealthy),
         (("unless", "unknown"), rule.unless.unknown),
-        (("verify", "healthy"), rule.verify.healthy),
+        (("verify", "healthy"), rule.verify.healthy if rule.verify else ()),
     )
     for loc, names in lists:
         yield from (((*loc, index), name) for index, name in enumerate(names))

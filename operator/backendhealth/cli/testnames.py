@@ -8,47 +8,23 @@ from dataclasses import dataclass
 from backendhealth import profiles as shipped
 from backendhealth.cli.documents import Document, FileProblem
 from backendhealth.cli.load import Loaded
+from backendhealth.cli.prepared import AnyTest, PreparedCase
 from backendhealth.cli.testbench import Target, reason_of
 from backendhealth.core.reasons import Reason
 from backendhealth.core.resourcestate import component_members, symptom_members
 from backendhealth.core.spec.backendhealth import API_VERSION, KIND, BackendHealth, condition_prefix
 from backendhealth.core.spec.diagnosistest import HEALTHY, TEST_KIND, DiagnosisCase, DiagnosisTest, Expected, See, Step
-from backendhealth.core.spec.policytest import PolicyStep, RemediationPolicyTest
+from backendhealth.core.spec.policytest import PolicyStep
 from backendhealth.core.spec.profile import DiagnosisProfileSpec
 from backendhealth.core.validate import Problem, validate
 from backendhealth.core.wording import Loc, closest
 
-AnyTest = DiagnosisTest | RemediationPolicyTest
 _CONDITIONS = ("Ready", "Healthy", "Degraded", "Reconciling", "Stalled")
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """A case with the profile and the resource that it is about. `targets`: what each name under `see` stands for."""
-
-    test: DiagnosisTest
-    number: int
-    """Which of the test's cases it is, from 0."""
-    profile: DiagnosisProfileSpec
-    resource: BackendHealth
-    targets: Mapping[str, Sequence[Target]]
-    document: Document
-
-    @property
-    def case(self) -> DiagnosisCase:
-        """The case."""
-        return self.test.spec.cases[self.number]
-
-    @property
-    def name(self) -> str:
-        """`TEST/CASE`, as `--run` sees it."""
-        return f"{self.test.metadata.name}/{self.case.name}"
-
-    @property
-    def place(self) -> str:
-        """Where the case is: `file:line`."""
-        line, _ = self.document.place(("spec", "cases", self.number))
-        return f"{self.document.source}:{line}"
+class Prepared(PreparedCase[DiagnosisTest, DiagnosisCase]):
+    """A case with the profile and the resource that it is about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +69,7 @@ def _cases(test: DiagnosisTest, document: Document, loaded: Loaded) -> Iterator[
     for number, case in enumerate(test.spec.cases):
         resource = declared or made_up(test, number, profile, shown(test, number))
         targets = {name: targets_of(resource, name) for step in case.steps for name in step.see}
-        yield Prepared(test, number, profile, resource, targets, document)
+        yield Prepared(test, number, case, profile, resource, targets, document)
 
 
 def declared_for(test: AnyTest, loaded: Loaded) -> BackendHealth | None:

@@ -116,6 +116,8 @@ class Engine:
             self._start(key)
         await asyncio.gather(*(self._attempt_of(key) for key in list(self._due)))
         self._cycle.settle(self._clock())
+        if self._logs is not None:
+            await self._logs.finish()
 
     async def close(self) -> None:
         """End all attempts, close all connections."""

@@ -70,6 +70,19 @@ class LogReading:
             one.end()
         return one is not None
 
+    async def finish(self) -> None:
+        """Read at once for what fails and was not read for, and wait for all readings: nothing comes later."""
+        while True:
+            for one in self._watched.values():
+                if one.reading is None and (one.last is None or wrong(one.status).failing - one.last.failing):
+                    if one.timer is not None:
+                        one.timer.cancel()
+                    self._start(one)
+            under_way = [one.reading for one in self._watched.values() if one.reading is not None]
+            if not under_way:
+                return
+            await asyncio.gather(*under_way)
+
     async def close(self) -> None:
         """End all readings."""
         for key in list(self._watched):

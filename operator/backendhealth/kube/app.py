@@ -173,7 +173,9 @@ class App:
         )
         self._profiles = Profiles(api, settings.namespaces, self._profiles_changed)
         self._controller.drive(self._engine, self._profiles.knowledge_of, self._remediator.changed)
-        self._resync = Resync(api, self._controller, settings.namespaces, settings.resync_seconds)
+        self._resync = Resync(
+            api, self._controller, settings.namespaces, settings.resync_seconds, self._remediator.everything_changed
+        )
         self._metrics.read_from(
             queue=lambda: self._writer.queue, watch_age=self._resync.watch_age, overdue=self._engine.most_late
         )
@@ -200,7 +202,7 @@ class App:
             switch=ConfigMapSwitch(
                 api, namespace=settings.lease_namespace, name=settings.switch, allowed=settings.remediation
             ),
-            serves=self._serves,
+            serves=lambda namespace: self._serves(namespace) and self._resync.whole,  # a part may look like a storm
             tell=self._controller.remediated,
             announce=self._announced,
             clock=time.time,
@@ -250,7 +252,7 @@ class App:
     def _acquired(self, shard: int) -> None:
         self._metrics.leader(shard, held=True)
         self._store.doubt()  # whoever served before us may have written what we have not seen
-        self._resync.ask()
+        self._resync.doubt()
 
     def _lost(self, shard: int) -> None:
         self._metrics.leader(shard, held=False)

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 _GRAVE = frozenset({"NotHelpful", "Failed", "Unknown"})
 """Phases of a Remediation that somebody should look at."""
+_WORDLESS = "asked for, not begun yet"
+"""A Remediation whose status tells nothing is new."""
 
 
 class Audience:
@@ -56,7 +58,7 @@ class Audience:
         self._metrics.remediations.reached(phase, spec.action.kind, spec.mode)
         if since is not None and spec.revert is None:
             self._timed_effect(stored, since)
-        note = f"{spec.action.kind} on {_target(spec.target)}: {status.message or phase} ({_where(stored)})"
+        note = f"{spec.action.kind} on {_target(spec.target)}: {status.message or _WORDLESS} ({_where(stored)})"
         grave = phase in _GRAVE
         log.log(logging.WARNING if grave else logging.INFO, "%s %s: %s", remediation.key, phase, note)
         said = Announcement(

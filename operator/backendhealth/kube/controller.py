@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from backendhealth.core.annotations import suspended_until
 from backendhealth.core.knowledge import Knowledge
 from backendhealth.core.remediation.situation import Situation
 from backendhealth.core.remediation.situations import situation_of
+from backendhealth.core.remediation.storm import unhealthy_until
 from backendhealth.core.restoring import written_status
 from backendhealth.core.spec.backendhealth import BackendHealth, Probe
 from backendhealth.core.spec.status import BackendHealthStatus, RemediationView
@@ -78,6 +79,7 @@ class Controller:
         self._driving: set[str] = set()
         """What the engine has told anything of: it knows these."""
         self._unhealthy: set[str] = set()
+        self._before: dict[str, float] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -167,6 +169,10 @@ class Controller:
         """See Situations."""
         return len(self._unhealthy), len(self._known)
 
+    def unhealthy_before(self) -> Collection[float]:
+        """See Situations."""
+        return self._before.values()
+
     def logs_read(self, resource: BackendHealth, probe: Probe, problem: str) -> None:
         """The logs of a probe's pods were looked through, or why they can't be: told once for each why."""
         known = self._known.get(resource.key)
@@ -188,6 +194,10 @@ class Controller:
         previous = self._told.get(key) or written_status(raw.get("status"))
         if previous is not None and new:
             self._told[key] = previous  # what was told before we came is not told again
+            last = unhealthy_until(previous, self._clock())
+            if last is not None:
+                self._before[key] = last
+            self._count(key, previous)
             self._overlay.restore(key, previous)
         many = listed and new and self._clock() - created_at(raw) > JUST_CREATED
         self._take(raw, previous, new=new, spread=many)
@@ -249,6 +259,7 @@ class Controller:
         self._unread.pop(key, None)
         self._told.pop(key, None)
         self._unhealthy.discard(key)
+        self._before.pop(key, None)
         self._overlay.forget(key)
         timer = self._timers.pop(key, None)
         if timer:
@@ -272,12 +283,15 @@ class Controller:
     def _put(self, key: str, status: BackendHealthStatus) -> None:
         old = self._told.get(key)
         self._told[key] = status
+        self._count(key, status)
+        self._writer.put(key, status)
+        self._audience.changed(self._known[key].ref, old, status)
+
+    def _count(self, key: str, status: BackendHealthStatus) -> None:
         if status.summary is not None and status.summary.state == Verdict.UNHEALTHY:
             self._unhealthy.add(key)
         else:
             self._unhealthy.discard(key)
-        self._writer.put(key, status)
-        self._audience.changed(self._known[key].ref, old, status)
 
     @property
     def _driven(self) -> Engine:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from urllib.parse import quote
 
 from backendhealth import profiles as shipped
 from backendhealth.core.crd import PROFILE_PLURAL
@@ -24,6 +25,10 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 10.0
 """Seconds for which resources that name a profile wait for the first list, when the API server gives no answer."""
+
+
+ASKED_ONCE = 5.0
+"""Seconds for the answer to one who asks once and then goes on without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +145,25 @@ class _Scope:
         if again or not self.settled:
             self.settled = True
             self._changed()
+
+
+async def profile_there(api: Api, namespace: str, name: str) -> DiagnosisProfileSpec:
+    """The profile as it stands in the cluster, asked for once. Raises ProfileUnusableError."""
+    path = f"/apis/{API_VERSION}/namespaces/{quote(namespace)}/{PROFILE_PLURAL}/{quote(name)}"
+    try:
+        raw = await api.request("GET", path, timeout=ASKED_ONCE)
+    except ApiUnavailable as error:
+        told = f"{PROFILE_KIND} {name} can't be read: {error}"
+        raise ProfileUnusableError(Reason.PROFILE_NOT_FOUND, told) from None
+    except ApiError as error:
+        if error.status == HTTPStatus.NOT_FOUND:
+            raise not_there(namespace, name, (), shipped.names()) from None
+        told = f"{PROFILE_KIND} {name} can't be read: {error.message}"
+        raise ProfileUnusableError(Reason.PROFILE_NOT_FOUND, told, remedy(namespace, error.message)) from None
+    profile, problems = validate_profile({key: value for key, value in raw.items() if key != "status"})
+    if profile is None:
+        raise not_usable(name, problems)
+    return profile.spec
 
 
 _REFUSALS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)

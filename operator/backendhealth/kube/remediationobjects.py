@@ -6,11 +6,12 @@ import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 
 from backendhealth.core.observation import clip
+from backendhealth.core.remediation.limits import PROMISED
 from backendhealth.core.spec.actions import Action
 from backendhealth.core.spec.backendhealth import API_VERSION, ObjectMeta
 from backendhealth.core.spec.base import Model
@@ -83,16 +84,19 @@ def remediation_object(raw: Json) -> RemediationObject:
     meta = _identified(raw)
     created = _instant(meta.get("creationTimestamp"))
     remediation, problems = validate_remediation(_document(REMEDIATION_KIND, raw))
-    problem, owned = _summed(problems), True
+    problem, owned, never = _summed(problems), True, ""
     status = _status(raw.get("status"))
     if remediation is None:
         owned = _part(PolicyRef, _at(raw, "spec", "policyRef")) is not None
         remediation = _salvaged(raw, meta)
-        status = status if status is not None and status.phase in FINAL else None
+        if status is not None and status.phase in PROMISED and _asked_for(raw):
+            never = problem
+        elif status is not None and status.phase not in FINAL:
+            status = None
     elif status is None:
         problem = "its status can't be read"
     status = status or _feared(raw.get("status"), created, problem)
-    stored = Stored(remediation, status, meta["uid"], meta["resourceVersion"], created)
+    stored = Stored(remediation, status, meta["uid"], meta["resourceVersion"], created, never)
     return RemediationObject(
         meta["namespace"], meta["name"], meta["uid"], meta["resourceVersion"], stored, problem, owned
     )
@@ -145,9 +149,10 @@ def _salvaged(raw: Json, meta: Json) -> Remediation:
         rule=rule if isinstance(rule, str) else None,
         step=step if isinstance(step, int) else 0,
         cause=_part(Cause, spec.get("cause")),
+        requested_by=_text(spec.get("requestedBy")),
         mode="DryRun" if mode == "DryRun" else "Enforce",
         target=target,
-        action=_part(Action, spec.get("action")) or Action.model_construct(),
+        action=_action(spec.get("action")),
         revert=_part(Revert, spec.get("revert")),
         not_after=timestamp(_instant(meta.get("creationTimestamp"))),
     )
@@ -155,6 +160,19 @@ def _salvaged(raw: Json, meta: Json) -> Remediation:
     return Remediation.model_construct(
         api_version="backendhealth.dev/v1alpha1", kind="Remediation", metadata=named, spec=kept, status=None
     )
+
+
+def _asked_for(raw: Json) -> bool:
+    """Whether a person wants it: what an operator has made may be a newer one's, which knows how to go on with it."""
+    spec = _at(raw, "spec") or {}
+    return spec.get("rule") is None and spec.get("revert") is None and isinstance(spec.get("requestedBy"), str)
+
+
+def _action(raw: Any) -> Action:
+    """What of an action can be read; at least of which kind it is."""
+    kinds = {field.alias: (name, get_args(field.annotation)[0]) for name, field in Action.model_fields.items()}
+    named = [kinds[one] for one in raw if one in kinds] if isinstance(raw, Mapping) else []
+    return _part(Action, raw) or Action.model_construct(**{name: model.model_construct() for name, model in named[:1]})
 
 
 def _part(model: type[_M], raw: Any) -> _M | None:
@@ -168,6 +186,10 @@ def _at(raw: Any, *path: str) -> Any:
     for name in path:
         raw = raw.get(name) if isinstance(raw, Mapping) else None
     return raw
+
+
+def _text(raw: Any) -> str | None:
+    return raw if isinstance(raw, str) else None
 
 
 def _texts(raw: Any) -> list[str]:

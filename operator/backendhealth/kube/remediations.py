@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from http import HTTPStatus
 from typing import Generic, TypeVar
 
@@ -68,6 +68,11 @@ class Remediations:
         """See Store; those that can't be read are Unknown."""
         scope = self._scope(namespace)
         return [one.stored for one in scope.remediations.objects.within(namespace).values()] if scope else []
+
+    def revision(self, namespace: str) -> Hashable:
+        """See Store."""
+        scope = self._scope(namespace)
+        return scope.remediations.objects.revision(namespace) if scope else None
 
     def holds(self, namespace: str, name: str) -> list[RemediationHold]:
         """What holds all remediation of a BackendHealth back, because an object can't be read."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
 
@@ -42,10 +43,16 @@ class Remembered(Generic[T]):
         """UIDs of what we wrote and the watch has not shown yet: a list that began before may lack it."""
         self._deleted: set[str] = set()
         """UIDs of what we deleted and the watch still may show."""
+        self._changes: Counter[str] = Counter()
+        self._lists = 0
 
     def within(self, namespace: str) -> Mapping[str, T]:
         """By name, all of the namespace."""
         return self._objects.get(namespace, {})
+
+    def revision(self, namespace: str) -> Hashable:
+        """Another one after each change of what is `within`."""
+        return self._lists, self._changes[namespace]
 
     @property
     def namespaces(self) -> list[str]:
@@ -55,6 +62,7 @@ class Remembered(Generic[T]):
     def listed(self, objects: Sequence[T]) -> None:
         """These are all that there are."""
         before, self._objects = self._objects, {}
+        self._lists += 1
         for one in objects:
             if one.uid not in self._deleted:
                 self._take(one)
@@ -93,6 +101,7 @@ class Remembered(Generic[T]):
         if known is not None and not _newer(one.version, known.version):
             return False
         beside[one.name] = one
+        self._changes[one.namespace] += 1
         return True
 
     def _remove(self, namespace: str, uid: str) -> bool:
@@ -101,6 +110,7 @@ class Remembered(Generic[T]):
         if known is None:
             return False
         del beside[known.name]
+        self._changes[namespace] += 1
         return True
 
 

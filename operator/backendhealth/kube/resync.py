@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 from backendhealth.core.crd import PLURAL
@@ -29,19 +29,30 @@ Version = tuple[str, int]
 class Resync:
     """Lists now and then and when asked to; knows whether the watch keeps up with the lists."""
 
-    def __init__(self, api: Api, controller: Controller, namespaces: Sequence[str], interval: float) -> None:
+    def __init__(
+        self,
+        api: Api,
+        controller: Controller,
+        namespaces: Sequence[str],
+        interval: float,
+        complete: Callable[[], None],
+    ) -> None:
+        """`complete` is called when all has been seen that may have been missing."""
         self._api = api
         self._controller = controller
         self._paths = [f"/apis/{API_VERSION}/namespaces/{name}/{PLURAL}" for name in namespaces] or [
             f"/apis/{API_VERSION}/{PLURAL}"
         ]
         self._interval = interval
+        self._complete = complete
         self._asked = asyncio.Event()
         self._watched: dict[str, Version] = {}
         self._awaited: dict[str, tuple[Version, float]] = {}
         """What a list has shown and the watch has not, and since when."""
         self._in_step: float | None = None
         self._listed = False
+        self._doubts = 0
+        self._whole = False
 
     @property
     def listed(self) -> bool:
@@ -63,6 +74,17 @@ class Resync:
             self.ask()  # the watch was lost: what was deleted meanwhile it will not tell
         self._watched[key] = version
         self._controller.seen(raw, listed=kind is None)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all that there was when it was last doubted has been seen."""
+        return self._whole
+
+    def doubt(self) -> None:
+        """There may be what was not seen, since it was not ours: list soon."""
+        self._doubts += 1
+        self._whole = False
+        self.ask()
 
     def ask(self) -> None:
         """List soon."""
@@ -100,7 +122,7 @@ class Resync:
                 pass
 
     async def _compare(self) -> None:
-        before, watched = self._controller.served, set(self._watched)
+        before, watched, doubts = self._controller.served, set(self._watched), self._doubts
         there: dict[str, str] = {}
         for path in self._paths:
             # held one at a time: all at once would be a multiple of what is kept
@@ -115,6 +137,9 @@ class Resync:
         for key in watched - there.keys():
             self._watched.pop(key, None)
         self._listed = True
+        if not self._whole and doubts == self._doubts:
+            self._whole = True
+            self._complete()
         if not self._awaited:
             self._in_step = monotonic()
 

@@ -73,12 +73,24 @@ def _listen(value: str) -> str:
     return value
 
 
+def _field_manager(value: str) -> str:
+    if value.startswith("kubectl"):
+        raise PydanticCustomError(
+            "field_manager",
+            "must not begin with kubectl: Flux takes what such a manager wrote for somebody's edit and takes it back,"
+            " so that every restart would be followed by another",
+        )
+    return value
+
+
 NameOrNone = Annotated[
     str,
     Field(max_length=63, pattern=meaning("empty, or the name of a namespace", r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$")),
 ]
 FieldManager = Annotated[
-    str, Field(min_length=1, max_length=128, pattern=meaning("a name without spaces", r"^[!-~]+$"))
+    str,
+    Field(min_length=1, max_length=128, pattern=meaning("a name without spaces", r"^[!-~]+$")),
+    AfterValidator(_field_manager),
 ]
 Items = BeforeValidator(_items)
 Targets = Annotated[tuple[Annotated[str, AfterValidator(_target)], ...], Items, Field(max_length=1000)]
@@ -145,7 +157,9 @@ class Settings(Model):
         " operator's own. Empty: that is not done.",
     )
     field_manager: FieldManager = Field(
-        default="backendhealth", description="Field manager of what a rollout restart writes."
+        default="backendhealth",
+        description="Field manager of what a rollout restart writes; not one that begins with `kubectl`, which GitOps"
+        " tools take back.",
     )
     listen: Annotated[str, AfterValidator(_listen)] = Field(
         default=":8080", description="Address of `/metrics`, `/healthz` and `/readyz`. Without a host: all addresses."

@@ -10,9 +10,11 @@ from backendhealth.core.observation import MAX_SUBJECTS
 from backendhealth.core.placeoscluster import Core, Driver, name_of
 from backendhealth.core.reasons import Reason
 from backendhealth.core.spec.placeos import DriversProbe
-from backendhealth.probes import drivers_cores
+from backendhealth.probes import drivers_cluster, drivers_cores
 from backendhealth.probes.drivers_judge import Launches, judged, looping, remembered
 from backendhealth.probes.drivers_nodes import Node
+from backendhealth.probes.exchange import ProbeError
+from backendhealth.probes.placeos_client import Reply
 
 TARGET = DriversProbe.model_validate({"url": "http://api:3000", "apiKeySecretRef": {"name": "a", "key": "k"}})
 OK = Reason.PROBE_SUCCEEDED
@@ -156,3 +158,15 @@ def test_many_cores_stay_bounded() -> None:
     assert len(finding.subjects) == 64
     assert len(finding.message) <= 1024
     assert len(set(itertools.chain.from_iterable([[one.subject] for one in finding.subjects]))) == 64
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [(403, Reason.PERMISSION_DENIED), (401, Reason.API_UNAVAILABLE), (500, Reason.API_UNAVAILABLE)],
+)
+def test_what_the_cluster_api_refuses(status: int, reason: Reason) -> None:
+    with pytest.raises(ProbeError) as refused:
+        drivers_cluster._refused("the list of cores", Reply(status, "no", None, whole=True))
+    assert refused.value.reason is reason
+    strange = drivers_cluster._strange("the list of cores", Reply(200, "<html>", None, whole=True))
+    assert strange.reason is Reason.API_UNAVAILABLE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import shutil
 
 from backendhealth.cli.plugin import byhand, debug_logs
@@ -52,5 +53,10 @@ async def run(args: argparse.Namespace, session: Session) -> int:
         )
         for pod in pods
     ]
-    codes = await asyncio.gather(*(process.wait() for process in running))
+    try:
+        codes = await asyncio.gather(*(process.wait() for process in running))
+    finally:
+        for process in running:  # a terminal's Ctrl-C reaches them, a signal to this command alone does not
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
     return 0 if not any(codes) else 1

@@ -21,7 +21,7 @@ _REFUSED = re.compile(r'User "([^"]+)" cannot ([a-z]+) resource "([a-z/]+)" in A
 _READ = frozenset({"get", "list", "watch"})
 _ROLES = {
     "remediations": "backendhealth-approver",
-    "backendhealths": "backendhealth-edit",
+    "backendhealths": "backendhealth-on-call",
     "pods": "view",
     "pods/log": "view",
     "deployments": "view",

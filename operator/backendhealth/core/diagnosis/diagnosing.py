@@ -37,7 +37,7 @@ def diagnose(profile: DiagnosisProfileSpec, evidence: Evidence, now: float) -> A
     ruled = Ruled(made, symptom_rulings(world, made, matched), matched)
     causes = [name for name, ruling in made.items() if ruling.is_cause]
     impact = noticed(world, causes)
-    suspected = suspects(made, ruled.symptoms, matched)
+    suspected = suspects(world, made, ruled.symptoms, matched)
     told = [*made.items(), *((one.name, ruling) for one, ruling in ruled.symptoms)]
     diagnosis = Diagnosis(
         root_causes=[root_cause(world, name, ruled) for name in causes[:_MOST]],
@@ -50,7 +50,7 @@ def diagnose(profile: DiagnosisProfileSpec, evidence: Evidence, now: float) -> A
             Unexplained(name=name, because=clip(ruling.because)) for name, ruling in told if ruling.waits or ruling.open
         ][:_MOST],
         suspects=[Suspect(component=name, because=clip(why)) for name, why in suspected.items()][:_MOST_SUSPECTS],
-        next_question=clip(next_question(world, made, ruled.symptoms, list(suspected))),
+        next_question=clip(next_question(world, made, ruled.symptoms, list(suspected), matched)),
         impact=impact.impact,
         mismatches=_merged([*impact.mismatches, *_contradicted(world, ruled)]),
     )

@@ -41,7 +41,7 @@ def decide(  # noqa: PLR0913, PLR0917 - all that decides
     if situation.key not in plan.keys:
         return []
     ledger = counted(past, (uid, policy.metadata.name), dry=policy.spec.mode == "DryRun")
-    here = [one for one in ledger.all if one.incident == situation.incident and one.backend_health == situation.uid]
+    here = ledger.incidents.get((situation.uid, situation.incident), ())
     case = Case(plan, situation, ledger, world, now, here)
     wide = _Wide.of(in_order([hold for ask in guards.WIDE if (hold := ask(case)) is not None]))
     standing = tuple(hold for hold in wide.all if hold.guard in (Guard.SWITCHED_OFF, Guard.PAUSED))
@@ -76,12 +76,16 @@ def _not_for(rule: str, why: str) -> Ruling:
 
 def _ruling(case: Case, rule: Rule, situation: Situation, wide: _Wide) -> Ruling:
     component = situation.components[rule.component]
-    own = [hold for ask in rule.asks if (hold := ask(case, rule, component)) is not None]
+    own: tuple[Hold, ...] = ()
+    for ask in rule.asks:
+        hold = ask(case, rule, component)
+        if hold is not None:
+            own = (*own, hold)
     step, not_before = 0, 0.0
     if rule.waits and case.here:
-        step, not_before = step_of(rule.waits, (one for one in case.here if one.rule == rule.name))
+        step, not_before = step_of(rule.waits, (one for one in case.here if one.rule == rule.name), rule.shown)
     if case.now < not_before:
-        waits = f"step {step + 1} waits, since the one before has only now been found not to help"
+        waits = f"step {step + 1} waits: the step before it is too short a while ago to know whether it is needed"
         holds = (*wide.first, *own, *wide.last, Hold(Guard.COOLING_DOWN, waits, not_before))
     elif own:
         holds = (*wide.first, *own, *wide.last)

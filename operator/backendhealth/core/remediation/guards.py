@@ -19,6 +19,7 @@ from backendhealth.core.verdict import Verdict
 _FAILS = (Verdict.UNHEALTHY, Verdict.UNKNOWN)
 _UNTOLD = (Verdict.UNKNOWN,)
 _WORKS = (Verdict.HEALTHY, Verdict.DEGRADED)
+_NOT_SEEN = "no attempt shows it now: it is changing, or has not been probed again since a restart"
 ORDER = {guard: at for at, guard in enumerate(Guard)}
 
 
@@ -74,10 +75,10 @@ def crowded(case: Case) -> Hold | None:
 
 
 def not_observed(_: Case, rule: Rule, component: Component) -> Hold | None:
-    """It was found so before we came."""
+    """It was found so before we came, or the newest attempt says otherwise."""
     if component.observed:
         return None
-    return Hold(Guard.NOT_OBSERVED, f"{rule.component} was found so, but not by an attempt since the operator began")
+    return Hold(Guard.NOT_OBSERVED, f"{rule.component} counts as {component.verdict}, but {_NOT_SEEN}")
 
 
 def not_long_enough(case: Case, rule: Rule, component: Component) -> Hold | None:
@@ -122,7 +123,7 @@ def _trouble(name: str, component: Component | None, bad: Sequence[Verdict]) -> 
         return f"no probe speaks for {name}"
     if component.verdict in bad:
         return f"{name} is {component.verdict} ({component.reason})"
-    return f"{name} is {component.verdict}, but not by an attempt since the operator began"
+    return f"{name} counts as {component.verdict}, but {_NOT_SEEN}"
 
 
 def awaiting_recovery(case: Case, rule: Rule, _: Component) -> Hold | None:

@@ -5,11 +5,14 @@ A time in the future (a clock was set back) frees nothing: it counts until it is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import functools
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from backendhealth.core.durations import human
 from backendhealth.core.remediation.ruling import Guard, Hold
+from backendhealth.core.remediation.same import Same
 from backendhealth.core.remediation.situation import Past
 from backendhealth.core.spec.remediation import ACTED, FINAL
 
@@ -49,7 +52,9 @@ class Ledger:
 
     all: list[Past]
     acted: list[float]
-    """When each began that had an effect, or may have had one."""
+    """When each began that had an effect, or may have had one; the first one first."""
+    incidents: dict[tuple[str, str], list[Past]] = field(default_factory=dict)
+    """By UID of the BackendHealth and incident."""
     promised: int = 0
     under_way: list[str] = field(default_factory=list)
     """Names of those that are, or are about to be, at work or being verified."""
@@ -59,17 +64,26 @@ class Ledger:
         return (one for one in self.all if one.rule == rule and one.by_hand is not bool(rule))
 
 
-def counted(past: Iterable[Past], policy: tuple[str, str], *, dry: bool, promises: bool = True) -> Ledger:
-    """The ledger of a policy, by its UID and its name. `promises`: those that have not begun count, too."""
+def counted(past: Sequence[Past], policy: tuple[str, str], *, dry: bool, promises: bool = True) -> Ledger:
+    """The ledger of a policy, by its UID and its name; don't change it. `promises`: those that have not begun count.
+
+    A tuple is counted once, however often it is asked about.
+    """
+    if isinstance(past, tuple):
+        return _counted(Same(past), policy, dry, promises)
+    return _ledger(past, policy, dry, promises)
+
+
+@functools.lru_cache(maxsize=64)
+def _counted(past: Same[tuple[Past, ...]], policy: tuple[str, str], dry: bool, promises: bool) -> Ledger:
+    return _ledger(past.value, policy, dry, promises)
+
+
+def _ledger(past: Iterable[Past], policy: tuple[str, str], dry: bool, promises: bool) -> Ledger:
     mine = [one for one in past if one.policy in policy and one.dry is dry and not one.revert]
-    # as has_acted and began have it, but done for each of them whenever anything is decided
-    acted = [
-        one.began or one.ended or one.created
-        for one in mine
-        if one.phase in _EFFECTS and (one.phase != "Failed" or one.began > 0)
-    ]
-    ledger = Ledger(mine, acted)
+    ledger = Ledger(mine, sorted(began(one) for one in mine if has_acted(one)))
     for one in mine:
+        ledger.incidents.setdefault((one.backend_health, one.incident), []).append(one)
         if one.phase in UNDER_WAY:
             ledger.under_way.append(one.name)
         elif promises and one.phase in PROMISED:
@@ -80,8 +94,11 @@ def counted(past: Iterable[Past], policy: tuple[str, str], *, dry: bool, promise
 
 
 def has_acted(one: Past) -> bool:
-    """Whether it had an effect, or may have had one; a dry run counts as if it had. What failed unbegun has not."""
-    return one.phase in _EFFECTS and (one.phase != "Failed" or one.began > 0)
+    """Whether it had an effect, or may have had one; a dry run counts as if it had.
+
+    What failed unbegun has not, nor what found that nothing was to be done.
+    """
+    return one.phase in _EFFECTS and not one.needless and (one.phase != "Failed" or one.began > 0)
 
 
 def began(one: Past) -> float:
@@ -96,11 +113,11 @@ def over(one: Past) -> float:
 
 def limit_reached(bounds: Bounds, ledger: Ledger, now: float) -> Hold | None:
     """What holds when as many as are allowed have begun within the window, or are promised."""
-    recent = sorted(at for at in ledger.acted if now - at < bounds.window)
-    excess = len(recent) + ledger.promised - bounds.max
+    first = bisect_right(ledger.acted, now - bounds.window)
+    excess = len(ledger.acted) - first + ledger.promised - bounds.max
     if excess < 0:
         return None
-    until = recent[excess] + bounds.window if excess < len(recent) else None
+    until = ledger.acted[first + excess] + bounds.window if first + excess < len(ledger.acted) else None
     return Hold(
         Guard.LIMIT_REACHED,
         f"no more than {bounds.max} actions within {human(bounds.window)} are allowed, and so many were done"
@@ -123,14 +140,14 @@ def in_progress(attempt: Attempt, ledger: Ledger, past: Iterable[Past], *, begun
 
     `begun`: only what has begun matters, since all that wait are looked at again before they begin.
     """
-    place = _place(attempt.target)
+    place = place_of(attempt.target)
     at_work = [one for one in past if one.phase == "Running" and not one.revert and not one.dry]
     waiting = [
         one
         for one in (ledger.of(attempt.rule) if attempt.rule else ())
         if (one.phase in UNDER_WAY if begun else one.phase not in FINAL)
     ]
-    names = [one.name for one in (*at_work, *waiting) if _place(one.target) == place]
+    names = [one.name for one in (*at_work, *waiting) if place_of(one.target) == place]
     return Hold(Guard.IN_PROGRESS, f"{min(names)} has to do with {place}, and is not at its end") if names else None
 
 
@@ -141,14 +158,14 @@ def already_done(attempt: Attempt, ledgers: Iterable[Ledger]) -> Hold | None:
     """
     if not attempt.rule:
         return None
-    place = _place(attempt.target)
+    place = place_of(attempt.target)
     names = [
         f"{one.name} ({one.phase})"
         for ledger in ledgers
         for one in ledger.of(attempt.rule)
         if (one.step, one.incident) == (attempt.step, attempt.incident)
         and one.phase in FINAL
-        and (one.target == attempt.target or (has_acted(one) and _place(one.target) == place))
+        and (one.target == attempt.target or (has_acted(one) and place_of(one.target) == place))
     ]
     return Hold(Guard.ALREADY_DONE, f"{min(names)} was for {place} in this very incident") if names else None
 
@@ -162,12 +179,12 @@ def cooling_down(bounds: Bounds, attempt: Attempt, ledger: Ledger, now: float) -
     """
     if not attempt.rule:
         return None
-    place = _place(attempt.target)
+    place = place_of(attempt.target)
     before = [
         one
         for one in ledger.of(attempt.rule)
         if has_acted(one)
-        and _place(one.target) == place
+        and place_of(one.target) == place
         and not (attempt.incident and one.incident == attempt.incident and one.step < attempt.step)
     ]
     if not before:
@@ -187,12 +204,12 @@ def cooling_down(bounds: Bounds, attempt: Attempt, ledger: Ledger, now: float) -
     return Hold(Guard.COOLING_DOWN, f"{before[-1].name} was for {place} a short while ago{often}", until)
 
 
-def step_of(steps: Iterable[float], mine: Iterable[Past]) -> tuple[int, float]:
+def step_of(steps: Iterable[float], mine: Iterable[Past], shown: frozenset[int] = frozenset()) -> tuple[int, float]:
     """The step that a rule has come to in an incident, and from when on it may be taken.
 
-    `steps` are the seconds to wait before each escalation, `mine` the rule's Remediations in this incident. A step is
-    followed by the next when all of it is over, something was done, and nothing of it helped. What nobody approved or
-    what was never begun is no reason to do more.
+    `steps` are the seconds to wait before each escalation, `mine` the rule's Remediations in this incident, `shown` the
+    steps whose success helps nothing recover. A step is followed by the next when all of it is over, something was
+    done, and nothing of it helped. What nobody approved or what was never begun is no reason to do more.
     """
     groups: dict[int, list[Past]] = {}
     for one in mine:
@@ -200,15 +217,16 @@ def step_of(steps: Iterable[float], mine: Iterable[Past]) -> tuple[int, float]:
     step, not_before = 0, 0.0
     for wait in steps:
         group = groups.get(step, [])
-        acted = [one for one in group if has_acted(one)]
-        if not acted or any(one.phase not in FINAL or one.phase in ("Succeeded", "DryRun") for one in group):
+        enough = {"DryRun"} if step in shown else {"DryRun", "Succeeded"}
+        done = [one for one in group if has_acted(one) or (step in shown and one.needless)]
+        if not done or any(one.phase not in FINAL or one.phase in enough for one in group):
             break
-        not_before = max(not_before, max(map(over, acted)) + wait)
+        not_before = max(not_before, max(map(over, done)) + wait)
         step += 1
     return step, not_before
 
 
-def _place(target: str) -> str:
+def place_of(target: str) -> str:
     """What a target is apart from UIDs and restarts: `Pod/NAME`, `Workload/KIND/NAME`, `Driver/KEY/CORE`."""
     kind, *rest = target.split("/")
     if kind == "Driver":  # how often it was launched is a number, which neither a key nor a core's ID is alone

@@ -10,32 +10,18 @@ from backendhealth.core.remediation import guards
 from backendhealth.core.remediation.limits import Bounds
 from backendhealth.core.remediation.plans import Plan, Recovery, Rule
 from backendhealth.core.remediation.ruling import Ruling
-from backendhealth.core.spec.remediationpolicy import After, PolicyRule, RemediationPolicy
-
-
-class _Same:
-    """A policy as a key: the object itself, since comparing models takes longer than deciding."""
-
-    __slots__ = ("policy",)
-
-    def __init__(self, policy: RemediationPolicy) -> None:
-        self.policy = policy
-
-    def __hash__(self) -> int:
-        return id(self.policy)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.policy is self.policy
+from backendhealth.core.remediation.same import Same
+from backendhealth.core.spec.remediationpolicy import After, PolicyRule, RemediationPolicy, Verify
 
 
 def plan_of(policy: RemediationPolicy) -> Plan:
     """The policy, made ready once."""
-    return _planned(_Same(policy))
+    return _planned(Same(policy))
 
 
 @functools.lru_cache(maxsize=1024)
-def _planned(same: _Same) -> Plan:
-    policy, limits = same.policy, same.policy.spec.limits
+def _planned(same: Same[RemediationPolicy]) -> Plan:
+    policy, limits = same.value, same.value.spec.limits
     namespace = policy.metadata.namespace
     return Plan(
         policy=policy,
@@ -62,11 +48,18 @@ def _rule(rule: PolicyRule) -> Rule:
         unknown=tuple(rule.unless.unknown),
         flapping=rule.unless.flapping,
         after=_recovery(rule.after) if rule.after else None,
-        waits=tuple(seconds(one.after) for one in rule.escalation),
+        waits=tuple(_wait(rule, step) for step in range(len(rule.escalation))),
+        shown=frozenset(step for step in range(len(rule.steps)) if rule.verified_by(step) is None),
         free=Ruling(rule.name),
         asks=(),
     )
     return replace(made, asks=tuple(own.ask for own in guards.OWN if own.applies(made)))
+
+
+def _wait(rule: PolicyRule, step: int) -> float:
+    """Seconds from the end of a step to the next one. What can't help has the time that what may help has for it."""
+    given = seconds(rule.escalation[step].after)
+    return given if rule.verified_by(step) else given + seconds(Verify().within)
 
 
 def _recovery(after: After) -> Recovery:

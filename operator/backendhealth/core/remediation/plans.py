@@ -35,6 +35,8 @@ class Rule:
     after: Recovery | None
     waits: tuple[float, ...]
     """Before each escalation."""
+    shown: frozenset[int]
+    """Steps that succeed when they show to be done, whether they help or not: the next one follows."""
     free: Ruling
     """What is said of it when nothing holds."""
     asks: tuple[Ask, ...]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Guard(StrEnum):
@@ -56,9 +56,32 @@ MEANINGS: dict[Guard, str] = {
 }
 """What each guard means, for people."""
 
+TO_DO: dict[Guard, str] = {
+    Guard.SWITCHED_OFF: "if a person has turned it off: `kubectl backendhealth switch on`; else it passes by itself",
+    Guard.NOT_SERVED: "wait a moment; if it lasts, look at the operator's pods and their logs",
+    Guard.SUSPENDED: "`kubectl backendhealth resume NAME`",
+    Guard.PAUSED: "once the reason is over, remove the entry of `pauseRequests`",
+    Guard.NOT_OBSERVED: "wait for the next attempt, or ask for it: `kubectl backendhealth probe-now NAME`",
+    Guard.NOT_LONG_ENOUGH: "wait: it may pass by itself",
+    Guard.FLAPPING: "look for what makes it come and go; an action mends that seldom",
+    Guard.UNLESS: "look at what is named here first: it is the more likely cause",
+    Guard.AWAITING_RECOVERY: "mend what is named here; the rule acts by itself after that",
+    Guard.STORM: "look for what they have in common: network, DNS, a node, a shared backend",
+    Guard.OUTSIDE_WINDOW: "wait for the window, or do it without this operator: what is asked for by hand waits, too",
+    Guard.IN_PROGRESS: "wait for the one that is named here: `kubectl get remediations`",
+    Guard.ALREADY_DONE: "look at what came of it; the same is not done again in this incident, so go on by yourself",
+    Guard.LIMIT_REACHED: "look why so much was needed before you raise `limits.max`",
+    Guard.TOO_MANY_AT_ONCE: "wait for those that are named here: `kubectl get remediations`",
+    Guard.COOLING_DOWN: "wait, and look meanwhile why the one before was not enough",
+    Guard.AWAITING_APPROVAL: "`kubectl backendhealth approve NAME`, or reject",
+    Guard.POLICY_CHANGED: "nothing: the policy is decided by anew; what was asked for by hand, ask for again",
+    Guard.TARGET_CHANGED: "compare what the action names with what there is, and what its account may see",
+    Guard.TOO_LATE: "ask for it again, if it is still wanted",
+}
+"""What a person can do while a guard holds."""
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+
+class Hold(NamedTuple):
     """A guard that holds: why, for people, and until when (seconds since the epoch) where that is known.
 
     `because` holds no count-down and nothing else that changes while nothing happens: it is written.
@@ -69,8 +92,7 @@ class Hold:
     until: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Ruling:
+class Ruling(NamedTuple):
     """What one rule says about one BackendHealth.
 
     `unmatched` says why the diagnosis is not the one that the rule is for; empty when it is. `holds` are all guards

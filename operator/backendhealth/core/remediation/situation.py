@@ -77,6 +77,8 @@ class Past:
     created: float = 0.0
     began: float = 0.0
     ended: float = 0.0
+    needless: bool = False
+    """What was wanted was so already: it had no effect."""
 
 
 @dataclass(frozen=True, slots=True)

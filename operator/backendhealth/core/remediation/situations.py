@@ -134,4 +134,5 @@ def past_of(name: str, spec: RemediationSpec, status: RemediationStatus, created
         created=created,
         began=instant(status.started_at) if status.started_at else 0.0,
         ended=instant(status.finished_at) if status.finished_at else 0.0,
+        needless=status.phase == "Succeeded" and status.effect_at is None,
     )

@@ -64,9 +64,8 @@ class Deed:
     def past(self) -> Past:
         """As decisions see it; times to the full, not to the second."""
         status = RemediationStatus(phase=self.phase)
-        return replace(
-            past_of(self.name, self.spec, status, self.created), began=self.effect_at or 0.0, ended=self.ended or 0.0
-        )
+        known = past_of(self.name, self.spec, status, self.created)
+        return replace(known, began=self.effect_at or 0.0, ended=self.ended or 0.0, needless=False)
 
 
 @dataclass(frozen=True, slots=True)

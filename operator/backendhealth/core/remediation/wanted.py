@@ -41,6 +41,6 @@ def wanted(  # noqa: PLR0913, PLR0917 - all that it is made of
         mode=policy.spec.mode,
         target=target,
         action=rule.steps[step],
-        verify=rule.verify,
+        verify=rule.verified_by(step),
         not_after=moment(now + seconds(policy.spec.approval_timeout)),
     )

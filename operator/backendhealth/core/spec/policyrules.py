@@ -6,13 +6,13 @@ What compares rule with rule costs the API server too much, or needs a calendar:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from pydantic import ValidationError
 
 from backendhealth.core.durations import seconds
 from backendhealth.core.spec.base import Raw, Rule
-from backendhealth.core.spec.profilerules import Place, way_back
+from backendhealth.core.spec.circles import Found, Place, circles, detailed
 
 _RESTARTS = ("restartPods", "rolloutRestart", "restartDriver", "reloadDriver")
 _NAME_LABELS = ("app.kubernetes.io/name", "app.kubernetes.io/component", "app", "component")
@@ -160,18 +160,18 @@ def _frozen(value: object) -> object:
     return sorted(repr(_frozen(one)) for one in value) if isinstance(value, list) else value
 
 
-def _two_toggles(raw: Raw) -> list[Place]:
+def _two_toggles(raw: Raw) -> list[Found]:
     toggled = {_selector(does) for _, kind, does in _all_actions(raw) if kind == "debugLogs"}
     return [
-        (*place, "signal")
+        ((*place, "signal"), "")
         for place, kind, does in _all_actions(raw)
         if kind == "signal" and does["signal"] == "SIGUSR1" and _selector(does) in toggled
     ]
 
 
-def _contradicting(raw: Raw) -> list[tuple[Place, str]]:
+def _contradicting(raw: Raw) -> list[Found]:
     """Rules whose first action restarts something else than an earlier rule's does, for the same diagnosis."""
-    found: list[tuple[Place, str]] = []
+    found: list[Found] = []
     earlier: list[Raw] = []
     for index, rule in enumerate(raw["rules"]):
         if not any(kind in _RESTARTS for kind in rule["action"]):
@@ -205,7 +205,7 @@ def _restarted(rule: Raw) -> Iterator[tuple[Place, str]]:
                 yield from (((*place, kind), labels[label]) for label in _NAME_LABELS if label in labels)
 
 
-def _loops(raw: Raw) -> list[tuple[Place, str]]:
+def _loops(raw: Raw) -> list[Found]:
     """Circles of rules: one about A restarts B, one about B restarts A.
 
     A graph of the components that rules are about: an edge leads from a rule's component to each other component that
@@ -219,14 +219,7 @@ def _loops(raw: Raw) -> list[tuple[Place, str]]:
         for place, name in _restarted(rule):
             if name != rule["when"]["component"]:
                 own.setdefault(name, (index, *place))
-    told: set[str] = set()
-    found = []
-    for name in edges:
-        path = way_back(edges, name) if name not in told else []
-        if path:
-            told.update(path)
-            found.append((edges[name][path[1]], " → ".join(path)))
-    return found
+    return circles(edges)
 
 
 def _never_open(raw: Raw) -> bool:
@@ -241,53 +234,33 @@ def _never_open(raw: Raw) -> bool:
     return at is not None and math.isinf(at)
 
 
-def _lint_only(rule_id: str, message: str, fields: tuple[str, ...], where: Callable[[Raw], list[Place]]) -> Rule:
-    return Rule(
-        id=rule_id,
-        message=message,
-        cel="",
-        fields=fields,
-        holds=lambda raw: not where(raw),
-        field="rules",
-        where=where,
-    )
-
-
-def _detailed(
-    rule_id: str, message: str, fields: tuple[str, ...], found: Callable[[Raw], Sequence[tuple[Place, str]]]
-) -> Rule:
-    return Rule(
-        id=rule_id,
-        message=message,
-        cel="",
-        fields=fields,
-        holds=lambda raw: not found(raw),
-        field="rules",
-        where=lambda raw: [place for place, _ in found(raw)],
-        details=lambda raw: [told for _, told in found(raw)],
-    )
-
-
-SPEC_RULES = (
-    _lint_only(
+BETWEEN_RULES = (
+    detailed(
         "two-toggles",
         "debugLogs sends SIGUSR1 to the same pods, and a second one turns the logs off again: use one of the two",
         ("rules",),
+        "rules",
         _two_toggles,
     ),
-    _detailed(
+    detailed(
         "contradicting-rules",
         "another rule restarts something else for the same diagnosis: tell them apart by reasons or after, or make one"
         " the escalation of the other: ",
         ("rules",),
+        "rules",
         _contradicting,
     ),
-    _detailed(
+    detailed(
         "restart-loop",
         "each of these is restarted because the one before fails, and so makes the next one fail: ",
         ("rules",),
+        "rules",
         _loops,
     ),
+)
+"""What is wrong between rules, of one policy or of several that are for the same BackendHealth."""
+SPEC_RULES = (
+    *BETWEEN_RULES,
     Rule(
         id="windows-never-open",
         message="these windows leave no time to act within 400 days",

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from backendhealth.core.spec.base import Raw, Rule
-
-Place = tuple[str | int, ...]
+from backendhealth.core.spec.circles import Found, Place, circles, detailed
 
 
 def _items(raw: Raw, field: str) -> list[Raw]:
@@ -81,35 +79,8 @@ def _edges(raw: Raw) -> dict[str, dict[str, Place]]:
     return edges
 
 
-def _cycles(raw: Raw) -> list[tuple[Place, str]]:
-    """The shortest cycle through each component that is not in one already told of: where it begins, and its path."""
-    edges = _edges(raw)
-    told: set[str] = set()
-    found = []
-    for name in edges:
-        path = way_back(edges, name) if name not in told else []
-        if path:
-            told.update(path)
-            found.append((edges[name][path[1]], " → ".join(path)))
-    return found
-
-
-def way_back(edges: Mapping[str, Mapping[str, Place]], start: str) -> list[str]:
-    """The shortest way from `start` to itself, both ends included; empty without one. Each edge is taken once."""
-    came: dict[str, str] = {}
-    ahead = deque([start])
-    while ahead and start not in came:
-        one = ahead.popleft()
-        for other in edges.get(one, ()):
-            if other not in came:
-                came[other] = one
-                ahead.append(other)
-    if start not in came:
-        return []
-    path = [start, came[start]]
-    while path[-1] != start:
-        path.append(came[path[-1]])
-    return path[::-1]
+def _cycles(raw: Raw) -> list[Found]:
+    return circles(_edges(raw))
 
 
 def _in_both(first: str, second: str) -> Callable[[Raw], list[Place]]:
@@ -175,14 +146,11 @@ SPEC_RULES = (
     _known_names("components", "symptoms", "implicates"),
     _known_names("components", "signatures", "implicates", "clears"),
     _known_names("components", "confounders", "component", "suspects"),
-    Rule(
-        id="dependency-cycle",
-        message="components depend on each other in a circle, so that none could be the cause: ",
-        cel="",
-        fields=("components.name", "components.dependsOn"),
-        holds=lambda raw: not _cycles(raw),
-        field="components",
-        where=lambda raw: [place for place, _ in _cycles(raw)],
-        details=lambda raw: [path for _, path in _cycles(raw)],
+    detailed(
+        "dependency-cycle",
+        "components depend on each other in a circle, so that none could be the cause: ",
+        ("components.name", "components.dependsOn"),
+        "components",
+        _cycles,
     ),
 )

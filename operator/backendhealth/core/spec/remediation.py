@@ -113,7 +113,9 @@ class RemediationSpec(Model):
     mode: Mode = Field(default="Enforce", description="The policy's mode when it was created.")
     target: RemediationTarget = Field(description="What is acted on.")
     action: Action = Field(description="What is done.")
-    verify: Verify | None = Field(default=None, description="When it counts as helpful; none: the effect is enough.")
+    verify: Verify | None = Field(
+        default=None, description="When it counts as helpful; none: that it was done, and shows, is enough."
+    )
     revert: Revert | None = Field(default=None, description="It takes back another one's effect.")
     not_after: Moment = Field(description="It is never begun after this.")
     approval: Approval | None = Field(default=None, description="A person's decision.")

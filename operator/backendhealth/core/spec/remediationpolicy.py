@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from backendhealth.core.spec.actions import Action
+from backendhealth.core.spec.actions import Action, DebugLogs, SendSignal
 from backendhealth.core.spec.backendhealth import ObjectMeta
 from backendhealth.core.spec.base import Model, Name, ObjectName, Rule, Text, duration_between, meaning
 from backendhealth.core.spec.policyrules import (
@@ -151,7 +151,11 @@ class Escalation(Model):
     """The next action, when the one before did not help."""
 
     action: Action = Field(description="What is done.")
-    after: SpanOrNone = Field(default="0s", description="How long after the one before was found not to have helped.")
+    after: SpanOrNone = Field(
+        default="0s",
+        description="How long after the one before was found not to have helped; after debugLogs and signal without"
+        " `verify`, 5m longer after they were confirmed.",
+    )
 
 
 class PolicyRule(Model):
@@ -162,7 +166,11 @@ class PolicyRule(Model):
     unless: Unless = Field(default=Unless(), description="What it must not act beside.")
     after: After | None = Field(default=None, description="Only once something else works again.")
     action: Action = Field(description="What is done.")
-    verify: Verify = Field(default=Verify(), description="When it counts as helpful.")
+    verify: Verify | None = Field(
+        default=None,
+        description="When it counts as helpful. Default: the component is healthy within 5m. Without it, debugLogs and"
+        " signal succeed as soon as they are confirmed: they help people to see, not the component to recover.",
+    )
     escalation: Annotated[list[Escalation], Field(max_length=8)] = Field(
         default=[],
         description="What is done next, step by step, while the component stays unhealthy.",
@@ -174,6 +182,12 @@ class PolicyRule(Model):
     def steps(self) -> tuple[Action, ...]:
         """The action and those that follow it."""
         return (self.action, *(one.action for one in self.escalation))
+
+    def verified_by(self, step: int) -> Verify | None:
+        """When the step counts as helpful; None: that it was done is all that it is for."""
+        if self.verify is None and isinstance(self.steps[step].does, DebugLogs | SendSignal):
+            return None
+        return self.verify or Verify()
 
 
 class RemediationPolicySpec(Model):

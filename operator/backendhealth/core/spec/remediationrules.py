@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from backendhealth.core.spec.base import Raw, Rule, needs
@@ -13,6 +14,10 @@ _KIND_OF = {
     "restartDriver": "Driver",
     "reloadDriver": "Driver",
 }
+
+_OBJECT = "[a-z0-9]([-a-z0-9.]*[a-z0-9])?"
+_NAMES = {"Pod": f"^{_OBJECT}$", "Workload": f"^(Deployment|StatefulSet|DaemonSet)/{_OBJECT}$"}
+"""Of targets whose name becomes part of a path: one with dots and slashes in it would lead to another namespace."""
 
 
 def _always(_: Raw) -> bool:
@@ -44,6 +49,11 @@ def _has_uid(raw: Raw) -> bool:
     return raw.get("uid") is not None or raw["kind"] == "Driver"
 
 
+def _name_fits(raw: Raw) -> bool:
+    pattern = _NAMES.get(raw["kind"])
+    return pattern is None or re.fullmatch(pattern.strip("^$"), str(raw["name"]), re.ASCII) is not None
+
+
 def _summary_told(raw: Raw) -> bool:
     summary = raw.get("summary")
     return summary is None or summary == summary_of(next(iter(raw["action"])), revert=raw.get("revert") is not None)
@@ -66,6 +76,14 @@ TARGET_RULES = (
         cel="has(self.uid) || self.kind == 'Driver'",
         fields=("kind",),
         holds=_has_uid,
+    ),
+    Rule(
+        id="target-name",
+        message="the name is that of a pod, or the kind and name of a workload, e.g. Deployment/api",
+        cel=" && ".join(f"(self.kind != '{kind}' || self.name.matches('{of}'))" for kind, of in _NAMES.items()),
+        fields=("kind", "name"),
+        holds=_name_fits,
+        field="name",
     ),
 )
 REMEDIATION_RULES = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from backendhealth.core.observation import clip
 from backendhealth.core.remediation.situation import Past
@@ -26,17 +26,15 @@ class Book:
         self._serves = serves
         self._announce = announce
         self._wrote = wrote
-        self._past: dict[str, dict[str, tuple[str, Past]]] = {}
+        self._past: dict[str, tuple[Hashable, tuple[Past, ...]]] = {}
 
-    def past(self, namespace: str) -> list[Past]:
-        """All that there are."""
-        known = self._past.get(namespace, {})
-        now: dict[str, tuple[str, Past]] = {}
-        for one in self._store.remediations(namespace):
-            before = known.get(one.uid)
-            now[one.uid] = before if before and before[0] == one.version else (one.version, _past(one))
-        self._past[namespace] = now
-        return [past for _, past in now.values()]
+    def past(self, namespace: str) -> tuple[Past, ...]:
+        """All that there are; the same tuple until any of them changes."""
+        revision = self._store.revision(namespace)
+        known = self._past.get(namespace)
+        if known is None or known[0] != revision:
+            known = self._past[namespace] = (revision, tuple(map(_past, self._store.remediations(namespace))))
+        return known[1]
 
     def unfinished(self, namespace: str) -> list[Stored]:
         """Those that are not at their end, the oldest first."""

@@ -28,7 +28,8 @@ SOON = 2.0
 REVERT_AGAIN = 60.0
 """Seconds until an effect that could provably not be taken back is tried to be again."""
 
-Spawn = Callable[[Coroutine[Any, Any, None]], None]
+Spawn = Callable[[Coroutine[Any, Any, None], Coroutine[Any, Any, None]], None]
+"""(what is to be run, what it awaits)"""
 
 
 class Carrier:
@@ -69,7 +70,9 @@ class Carrier:
             return
         if asyncio.get_running_loop().time() < self._not_before.get(stored.uid, 0.0):
             return
-        if stored.status.phase == "Running":
+        if stored.problem:
+            await self._end(stored, "Failed", f"not done: {stored.problem}; correct that in another one, please")
+        elif stored.status.phase == "Running":
             await self._left_running(stored, policy)
         elif stored.status.phase == "Verifying":
             self._take(stored.uid, self._verify(stored, self._account(stored, policy)))
@@ -289,7 +292,7 @@ class Carrier:
 
     def _take(self, uid: str, work: Coroutine[Any, Any, None], *, effect: bool = False) -> None:
         self._carried[uid] = effect
-        self._spawn(self._carry(uid, work))
+        self._spawn(self._carry(uid, work), work)
 
     async def _carry(self, uid: str, work: Coroutine[Any, Any, None]) -> None:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from backendhealth.actions.ports import Refused, Silent, Stop
 from backendhealth.core.observation import clip
@@ -66,7 +66,7 @@ class Claimer:
         found = await self._targets(namespace, policy, rule, ruling, situation)
         if found.trouble or not found.targets:
             why = found.trouble or f"there is nothing that {rule.steps[ruling.step].kind} could be done to"
-            return replace(ruling, holds=(Hold(Guard.TARGET_CHANGED, why),))
+            return ruling._replace(holds=(Hold(Guard.TARGET_CHANGED, why),))
         rooms = []
         for target in found.targets:
             held = room(
@@ -85,7 +85,7 @@ class Claimer:
         if not all(rooms):
             return ruling
         holds = in_order(list(dict.fromkeys(hold for held in rooms for hold in held)))
-        return replace(ruling, holds=holds, again_at=again_at(holds))
+        return ruling._replace(holds=holds, again_at=again_at(holds))
 
     async def _claim(  # noqa: PLR0913, PLR0917 - all that it is about
         self,

@@ -9,7 +9,7 @@ from backendhealth.actions.ports import Stop
 from backendhealth.core.remediation.recheck import recheck
 from backendhealth.core.remediation.ruling import Guard, Hold
 from backendhealth.core.remediation.situation import Situation, World
-from backendhealth.core.remediation.storm import raging
+from backendhealth.core.remediation.storm import raged_until, raging
 from backendhealth.core.spec.remediation import RemediationSpec
 from backendhealth.core.spec.remediationpolicy import StormBreaker
 from backendhealth.engine.remediation.book import Book, name_of, namespace_of
@@ -54,6 +54,8 @@ class Around:
         self.clock = clock
         self.closing = False
         self._off = "it has not been asked yet"
+        self.turns = 0
+        """How often the switch has said something else than before."""
         self._storms: dict[tuple[str, int], float] = {}
         self._raging: frozenset[tuple[str, int]] = frozenset()
 
@@ -64,7 +66,9 @@ class Around:
 
     async def ask(self) -> str:
         """The same, with the switch asked anew."""
-        self._off = await self._ports.switch()
+        off = await self._ports.switch()
+        self.turns += off != self._off
+        self._off = off
         return self.off
 
     def world(self, namespace: str, policy: StoredPolicy | None) -> World:
@@ -78,9 +82,14 @@ class Around:
         return self._ports.situations.situation(f"{namespace}/{spec.cause.backend_health}") if spec.cause else None
 
     def note_storms(self, breakers: Iterable[StormBreaker]) -> bool:
-        """Remember storms that rage now; answers with whether one has begun or ended."""
+        """Remember storms that rage now, or did before we came; answers with whether one has begun or ended."""
+        breakers = tuple(breakers)
         unhealthy, total = self._ports.situations.counted()
         now = self.clock.now()
+        for one in breakers:
+            before = raged_until(one, self._ports.situations.unhealthy_before(), total)
+            if before is not None:
+                self._storms[_key(one)] = max(self._storms.get(_key(one), before), before)
         rages = frozenset(_key(one) for one in breakers if raging(one, unhealthy, total))
         self._storms.update(dict.fromkeys(rages | self._raging, now))
         changed = rages != self._raging

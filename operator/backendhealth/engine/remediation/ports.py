@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,6 +39,8 @@ class Stored:
     version: str
     """Its resourceVersion: a write is refused (Conflict) when it is not the newest any more."""
     created: float
+    problem: str = ""
+    """Why it can't be carried out, though nothing of it was begun: fields that the API server lets pass are wrong."""
 
 
 class Store(Protocol):
@@ -54,6 +56,10 @@ class Store(Protocol):
 
     def remediations(self, namespace: str) -> Sequence[Stored]:
         """All that there are; those that this process has created or written are among them at once."""
+        ...
+
+    def revision(self, namespace: str) -> Hashable:
+        """Another one after each change of what `remediations` answers with."""
         ...
 
     async def policy_now(self, namespace: str, name: str) -> StoredPolicy | None:
@@ -82,6 +88,10 @@ class Situations(Protocol):
 
     def counted(self) -> tuple[int, int]:
         """How many are unhealthy, of how many."""
+        ...
+
+    def unhealthy_before(self) -> Collection[float]:
+        """When each that was unhealthy before it was served by this process last may have been, as it was found."""
         ...
 
 

@@ -109,17 +109,24 @@ class Remediator:
         place.everything = True
         self._wake(place)
 
+    def everything_changed(self) -> None:
+        """Anything may have changed, anywhere."""
+        for namespace in list(self._places):
+            self.object_changed(namespace)
+
     async def run(self) -> None:
         """Until cancelled."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                await self._around.ask()
-                self._tasks = tasks
-                for place in self._places.values():
-                    self._wake(place)
-                await self._keep_asking()
+                try:
+                    await self._around.ask()
+                    self._tasks = tasks
+                    for place in self._places.values():
+                        self._wake(place)
+                    await self._keep_asking()
+                finally:
+                    self._tasks = None  # a group that ends takes no more
         finally:
-            self._tasks = None
             self._timers.close()
 
     async def close(self, grace: float = _GRACE) -> None:
@@ -130,15 +137,15 @@ class Remediator:
             await asyncio.sleep(_GRACE_LOOK)
 
     async def _keep_asking(self) -> None:
-        before = self._around.off
+        before = self._around.off, self._around.turns
         while True:
             await asyncio.sleep(ASK_AGAIN)
             if any(self._ports.store.policies(name) for name in self._places):
                 await self._around.ask()
-            if self._note_storms() or self._around.off != before:
-                before = self._around.off
-                for name in list(self._places):
-                    self.object_changed(name)
+            now = self._around.off, self._around.turns  # an action's fence may have seen it off, and on is as before
+            if self._note_storms() or now != before:
+                before = now
+                self.everything_changed()
 
     def _note_storms(self) -> bool:
         policies = (one for name in self._places for one in self._ports.store.policies(name))
@@ -161,11 +168,15 @@ class Remediator:
         if self._tasks is not None and place.task is None:
             place.task = self._tasks.create_task(self._work(place))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        if self._tasks is None:
+    def _spawn(self, work: Coroutine[Any, Any, None], within: Coroutine[Any, Any, None]) -> None:
+        def close(_: object = None) -> None:  # a task that is cancelled before it has begun closes neither
             work.close()
+            within.close()
+
+        if self._tasks is None:
+            close()
             return
-        self._tasks.create_task(_logged(work))
+        self._tasks.create_task(_logged(work)).add_done_callback(close)
 
     async def _work(self, place: _Place) -> None:
         """Look, for as long as there is anything new; never twice at the same time, or limits could be overrun."""
@@ -186,9 +197,7 @@ class Remediator:
             place.everything = True
             return
         if self._note_storms():
-            for other in self._places.values():
-                if other is not place:
-                    self.object_changed(other.namespace)
+            self.everything_changed()
         policies = {one.policy.metadata.name: one for one in store.policies(namespace)}
         await self._carry(namespace, policies)
         keys, place.keys, everything, place.everything = place.keys, set(), place.everything, False
