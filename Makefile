@@ -6,7 +6,7 @@ PYTEST ?= $(BIN)/python -m pytest
 # tests run side by side: most of them wait
 LANES ?= 3
 
-.PHONY: help run demo test test-long lint verify generate lock bench score score-cluster mutate format cluster cluster-down cluster-kind clean
+.PHONY: help run demo test test-long lint verify generate lock bench score score-cluster runs mutate format cluster cluster-down cluster-kind clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -52,6 +52,9 @@ score: $(VENV)/.installed servers  ## break a PlaceOS in 45 ways and write how r
 
 score-cluster: $(VENV)/.installed servers  ## the same in pods of a real cluster, the operator in its own; 25 minutes
 	BACKENDHEALTH_SCORE=docs/diagnosis-score-cluster.md $(PYTEST) tests/e2e/test_placeos.py -m long
+
+runs: $(VENV)/.installed servers  ## kill the operator 200 times while it acts, on a real cluster: nothing happens twice; 15 minutes
+	PYTHONPATH=operator:. $(BIN)/python -m tests.actions.many --write docs/at-most-once.md
 
 mutate: $(VENV)/.installed servers  ## turn each reason's detection off in turn: a test must fail
 	$(BIN)/python -m tests.mutation

@@ -71,7 +71,8 @@ def build(base: str, name: str, target: Path, *options: str) -> None:
     `options` go to `buildah build`. Raises ServerFailed with what was printed.
     """
     buildah = find_binary("buildah", env="BUILDAH", remedy="apt-get install buildah")
-    with _alone("storage"), tempfile.TemporaryDirectory(prefix="bh-build-", dir=_folder()) as work:
+    folder = tempfile.TemporaryDirectory(prefix="bh-build-", dir=_folder())
+    with _alone("storage"), _whole_storage(), folder as work:
         storage = _storage(buildah)
         arguments = [f"--build-arg=BASE={base}", *_network(Path(work)), *options, f"--tag={name}", str(_ROOT)]
         _run([*storage, "build", "--layers", "--isolation=chroot", "--format=oci", *arguments], "the image's build")
@@ -80,6 +81,19 @@ def build(base: str, name: str, target: Path, *options: str) -> None:
             "buildah push",
         )
         Path(work, "image.tar").rename(target)
+
+
+@contextlib.contextmanager
+def _whole_storage() -> Iterator[None]:
+    """What a build that was killed has left half done is thrown away: every later one would stumble over it."""
+    begun = _folder() / "storage-begun"
+    if begun.exists():
+        shutil.rmtree(_folder() / "storage", ignore_errors=True)
+    begun.touch()
+    try:
+        yield
+    finally:
+        begun.unlink()
 
 
 def _storage(buildah: str) -> list[str]:

@@ -148,7 +148,7 @@ def stepped(control_plane: ControlPlane, namespace: str, clock: Path) -> Iterato
         yield running
 
 
-def test_a_clock_that_jumps_out_of_a_window(stepped: Operator, platform: Platform, clock: Path):
+def test_a_clock_that_jumps_out_of_a_window(platform: Platform, stepped: Operator, clock: Path):
     platform.declare()
     platform.allow(mode="Enforce", rules=[DELETE], maintenanceWindows=[window("NeverInside")])
     platform.until_held("OutsideWindow")
@@ -161,7 +161,7 @@ def test_a_clock_that_jumps_out_of_a_window(stepped: Operator, platform: Platfor
     assert stepped.running
 
 
-def test_a_clock_that_jumps_over_a_limit(stepped: Operator, platform: Platform, clock: Path):
+def test_a_clock_that_jumps_over_a_limit(platform: Platform, stepped: Operator, clock: Path):
     platform.declare()
     rule = {**DELETE, "when": {"component": "redis", "for": "1s"}}
     platform.allow(mode="Enforce", rules=[rule], limits={"max": 1, "window": "1h", "cooldown": "30m"})
@@ -178,7 +178,7 @@ def test_a_clock_that_jumps_over_a_limit(stepped: Operator, platform: Platform, 
     assert stepped.running
 
 
-def test_a_clock_that_jumps_over_an_approvals_expiry(stepped: Operator, platform: Platform, clock: Path):
+def test_a_clock_that_jumps_over_an_approvals_expiry(platform: Platform, stepped: Operator, clock: Path):
     platform.declare()
     platform.allow(mode="Approve", rules=[DELETE])
     platform.until("AwaitingApproval")
