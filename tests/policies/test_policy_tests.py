@@ -10,14 +10,19 @@ import pytest
 from tests.policies.support import DRIVER, RESTART, case, checked, died, policy, rule, verdict
 
 Capture = pytest.CaptureFixture[str]
+VERIFIED = rule(verify={"within": "5m"})
 ESCALATING = rule(escalation=[{"after": "1m", "action": RESTART}])
 LOOP = {"drivers": {"reason": "DriverCrashLooping", "subjects": {"driver/core-1/a": "DriverCrashLooping"}}}
 WINDOW = [{"name": "night", "schedule": "0 13 * * *", "duration": "1h"}]
 
 HOLD = [
-    (policy(), case({"at": "2m", "actions": ["debug"], "phases": {"debug": "Verifying"}})),
-    (policy(), case({"at": "10m", "phases": {"debug": "NotHelpful"}})),
-    (policy(), case({"at": "5m", "phases": {"debug": "Succeeded"}}, steps=[died(), died("3m", core="Healthy")])),
+    (policy(), case({"at": "2m", "actions": ["debug"], "phases": {"debug": "Succeeded"}})),
+    (policy(VERIFIED), case({"at": "2m", "actions": ["debug"], "phases": {"debug": "Verifying"}})),
+    (policy(VERIFIED), case({"at": "10m", "phases": {"debug": "NotHelpful"}})),
+    (
+        policy(VERIFIED),
+        case({"at": "5m", "phases": {"debug": "Succeeded"}}, steps=[died(), died("3m", core="Healthy")]),
+    ),
     (policy(mode="DryRun"), case({"at": "2m", "actions": ["debug"], "phases": {"debug": "DryRun"}})),
     (policy(ESCALATING), case({"at": "6m", "actions": ["debug"]}, {"at": "9m", "actions": ["debug", "debug/2"]})),
     (
@@ -70,7 +75,7 @@ HOLD = [
         ),
     ),
     (
-        policy(mode="Approve"),
+        policy(VERIFIED, mode="Approve"),
         case(
             {"at": "2m", "actions": ["debug"], "phases": {"debug": "AwaitingApproval"}},
             {"at": "4m", "phases": {"debug": "Verifying"}},
@@ -94,7 +99,7 @@ def test_what_holds(tmp_path: Path, capsys: Capture, acting: dict[str, Any], one
 
 FAIL = [
     ({"at": "2m", "actions": []}, "- actions: nothing", "+ actions: debug"),
-    ({"at": "2m", "phases": {"debug": "Succeeded"}}, "- phases.debug: Succeeded", "+ phases.debug: Verifying"),
+    ({"at": "2m", "phases": {"debug": "Verifying"}}, "- phases.debug: Verifying", "+ phases.debug: Succeeded"),
     ({"at": "10s", "phases": {"debug": "Pending"}}, "- phases.debug: Pending", "+ phases.debug: nothing"),
     ({"at": "2m", "targets": {"debug": ["x"]}}, "- targets.debug: x", "+ targets.debug: core"),
     ({"at": "2m", "holds": {"debug": ["Storm"]}}, "- holds.debug: Storm", "+ holds.debug: nothing"),

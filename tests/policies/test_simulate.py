@@ -58,7 +58,7 @@ def test_each_decision_with_its_why(tmp_path: Path, capsys: Capture, recording: 
     assert decisions == [
         "held by NotLongEnough",
         "step 1 debugLogs on Pod core → Verifying",
-        "step 1 debugLogs on Pod core → NotHelpful",
+        "step 1 debugLogs on Pod core → Succeeded",
         "held by CoolingDown",
         "step 2 rolloutRestart on Workload StatefulSet/core → Verifying",
         "held by NotObserved",  # it works again, and is not believed yet

@@ -10,13 +10,14 @@ from backendhealth.core.remediation.recheck import recheck
 from backendhealth.core.remediation.ruling import Guard
 from backendhealth.core.remediation.situation import Past
 from backendhealth.core.remediation.situations import past_of
-from backendhealth.core.spec.remediation import RemediationStatus
+from backendhealth.core.spec.remediation import Phase, RemediationStatus
 from backendhealth.core.spec.remediationpolicy import Verify
 from backendhealth.core.statusof import timestamp
 from tests.unit.remediating import (
     CALM,
     DEBUG_LOGS,
     HOUR,
+    MINUTE,
     ROLLOUT,
     START,
     UID,
@@ -49,6 +50,15 @@ def test_verbose_logs_help_nobody_recover_so_the_next_step_follows(before: Past,
     assert ruling.step == (step if before.phase != "Succeeded" else 0)
 
 
+@pytest.mark.parametrize(("phase", "minutes"), [("Succeeded", 15), ("Failed", 10)])
+def test_what_verbose_logs_show_is_read_before_the_next_step_and_what_failed_shows_nothing(phase: Phase, minutes: int):
+    before = past(phase, began=0.0, ended=0.0)
+    rulings = [
+        decide(policy(LOUD), UID, situation(), (before,), CALM, START + minutes * MINUTE + late) for late in (-1, 0)
+    ]
+    assert [[hold.guard for hold in one.holds] for (one,) in rulings] == [[Guard.COOLING_DOWN], []]
+
+
 def test_what_is_verified():
     logs, told = policy(LOUD).spec.remediation_rules[0], policy({**LOUD, "verify": {}}).spec.remediation_rules[0]
     assert [logs.verified_by(step) for step in (0, 1)] == [None, Verify()]
@@ -71,6 +81,13 @@ def test_what_succeeded_without_an_effect_was_not_needed():
     assert past_of("x", spec(), over, START).needless
     assert not past_of("x", spec(), over.model_copy(update={"effect_at": timestamp(START)}), START).needless
     assert not past_of("x", spec(), over.model_copy(update={"phase": "Unknown"}), START).needless
+
+
+def test_one_by_hand_is_told_by_its_name():
+    mine = past("Running", name="mine", rule="", by_hand=True, backend_health="", incident="")
+    held = recheck(policy(), UID, by_hand(), situation(), (mine,), CALM, START)
+    assert [one.guard for one in held] == [Guard.IN_PROGRESS, Guard.TOO_MANY_AT_ONCE]
+    assert recheck(policy(), UID, by_hand(), situation(), (mine,), CALM, START, name="mine") == ()
 
 
 def test_by_hand_what_the_person_has_named_must_be_so():

@@ -445,9 +445,3 @@ def test_of_two_that_began_together_the_first_goes_on():
     held = [checked(by_name[one.name], given=given, before=tuple(running)) for one in running]
     assert held[0] == ()
     assert [one.guard for one in held[1]] == [Guard.LIMIT_REACHED, Guard.TOO_MANY_AT_ONCE]
-
-
-def test_one_by_hand_is_told_by_its_name():
-    mine = past("Running", name="mine", rule="", by_hand=True, backend_health="", incident="")
-    assert [one.guard for one in checked(by_hand(), before=(mine,))] == [Guard.IN_PROGRESS, Guard.TOO_MANY_AT_ONCE]
-    assert checked(by_hand(), before=(mine,), name="mine") == ()

@@ -10,11 +10,12 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from backendhealth.core.durations import human
+from backendhealth.core.durations import human, seconds
 from backendhealth.core.remediation.ruling import Guard, Hold
 from backendhealth.core.remediation.same import Same
 from backendhealth.core.remediation.situation import Past
 from backendhealth.core.spec.remediation import ACTED, FINAL
+from backendhealth.core.spec.remediationpolicy import Verify
 
 PROMISED = frozenset({"Pending", "AwaitingApproval", "Held"})
 """Not begun, but they may: each keeps its place within the limit, so that approvals can't overrun it."""
@@ -23,6 +24,7 @@ _EFFECTS = ACTED | {"DryRun"}
 _NO_HELP = frozenset({"NotHelpful", "Failed", "Unknown"})
 _MAX_DOUBLINGS = 32
 _NAMED = 3
+_TO_READ = seconds(Verify().within)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +211,8 @@ def step_of(steps: Iterable[float], mine: Iterable[Past], shown: frozenset[int] 
 
     `steps` are the seconds to wait before each escalation, `mine` the rule's Remediations in this incident, `shown` the
     steps whose success helps nothing recover. A step is followed by the next when all of it is over, something was
-    done, and nothing of it helped. What nobody approved or what was never begun is no reason to do more.
+    done, and nothing of it helped. What nobody approved or what was never begun is no reason to do more. What succeeds
+    and can't help has the time that others have to help: what it shows is read meanwhile.
     """
     groups: dict[int, list[Past]] = {}
     for one in mine:
@@ -221,7 +224,9 @@ def step_of(steps: Iterable[float], mine: Iterable[Past], shown: frozenset[int] 
         done = [one for one in group if has_acted(one) or (step in shown and one.needless)]
         if not done or any(one.phase not in FINAL or one.phase in enough for one in group):
             break
-        not_before = max(not_before, max(map(over, done)) + wait)
+        not_before = max(
+            not_before, *(over(one) + (_TO_READ if one.phase == "Succeeded" else 0.0) + wait for one in done)
+        )
         step += 1
     return step, not_before
 

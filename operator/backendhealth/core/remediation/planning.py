@@ -11,7 +11,7 @@ from backendhealth.core.remediation.limits import Bounds
 from backendhealth.core.remediation.plans import Plan, Recovery, Rule
 from backendhealth.core.remediation.ruling import Ruling
 from backendhealth.core.remediation.same import Same
-from backendhealth.core.spec.remediationpolicy import After, PolicyRule, RemediationPolicy, Verify
+from backendhealth.core.spec.remediationpolicy import After, PolicyRule, RemediationPolicy
 
 
 def plan_of(policy: RemediationPolicy) -> Plan:
@@ -48,18 +48,12 @@ def _rule(rule: PolicyRule) -> Rule:
         unknown=tuple(rule.unless.unknown),
         flapping=rule.unless.flapping,
         after=_recovery(rule.after) if rule.after else None,
-        waits=tuple(_wait(rule, step) for step in range(len(rule.escalation))),
+        waits=tuple(seconds(one.after) for one in rule.escalation),
         shown=frozenset(step for step in range(len(rule.steps)) if rule.verified_by(step) is None),
         free=Ruling(rule.name),
         asks=(),
     )
     return replace(made, asks=tuple(own.ask for own in guards.OWN if own.applies(made)))
-
-
-def _wait(rule: PolicyRule, step: int) -> float:
-    """Seconds from the end of a step to the next one. What can't help has the time that what may help has for it."""
-    given = seconds(rule.escalation[step].after)
-    return given if rule.verified_by(step) else given + seconds(Verify().within)
 
 
 def _recovery(after: After) -> Recovery:
