@@ -40,11 +40,11 @@ an ephemeral container, since the image has no shell.
 
 
 KINDS = {
-    "sent": (images.BUSYBOX, False, 3.0),
-    "toggled": (images.BUSYBOX, True, 15.0),
-    "scratch": (SCRATCH, False, 5.0),
+    "sent": (images.BUSYBOX, False, ((0.0, 2.0),)),
+    "toggled": (images.BUSYBOX, True, ((0.0, 2.0), (9.0, 13.0))),
+    "scratch": (SCRATCH, False, ((0.0, 5.0),)),
 }
-"""What a lane's name begins with: the image of the target, whether it is toggled, and about how long that takes."""
+"""What a lane's name begins with: the image of the target, whether it is toggled, and when about something goes on."""
 LANES = {"sent-1": 52, "sent-2": 53, "toggled-1": 25, "toggled-2": 25, "toggled-3": 25, "scratch": 20}
 """Runs with a fault: 200."""
 
@@ -52,11 +52,11 @@ LANES = {"sent-1": 52, "sent-2": 53, "toggled-1": 25, "toggled-2": 25, "toggled-
 @contextlib.contextmanager
 def lane(cluster: Cluster, helper_image: str, name: str) -> Iterator[Lane]:
     """One lane of a kind, its pods and replicas up."""
-    image, toggles, span = KINDS[name.partition("-")[0]]
+    image, toggles, spans = KINDS[name.partition("-")[0]]
     beside = {**service(image), "name": "beside"}
     pods = (pod(name, service(image), beside), pod(BYSTANDER, service(image), beside))
     with placed(cluster, helper_image, *pods) as place:
-        made = Lane(place, name, _action(name, toggles), toggles, span)
+        made = Lane(place, name, _action(name, toggles), toggles, spans)
         with made.running():
             yield made
 
@@ -77,7 +77,7 @@ def many(
         chances, found = random.Random(f"{name} {seed}"), []
         with lane(cluster, helper_image, name) as made:
             for number in range(counts[name] + 1):
-                found.append(made.run(Chance.drawn(chances, made.span) if number else None))
+                found.append(made.run(Chance.drawn(chances, made.spans) if number else None))
                 say(found[-1])
         return found
 
@@ -118,7 +118,7 @@ def page(runs: Sequence[Run], seed: int) -> str:
 def told(run: Run) -> str:
     """A line for people."""
     what = run.chance.told if run.chance else "no fault"
-    came = f"{run.signals} signals, {', then '.join(run.phases)}"
+    came = f"{run.signals} signals, {', then '.join(run.phases)}" + (f" ({run.why})" if run.why else "")
     return f"{run.lane}: {what} (at {run.hit or 'no step'}): {'; '.join(run.wrong) or came}, {run.seconds:.0f} s"
 
 

@@ -11,7 +11,7 @@ import contextlib
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from tests.kube.replicas import let_pass
 from tests.servers.process import wait_until
 
 Json = dict[str, Any]
+Span = tuple[float, float]
 BYSTANDER = "bystander"
 NO_LIMITS = {"max": 1000, "window": "1m", "cooldown": "0s", "maxConcurrent": 100}
 _STOPPED = 0.25
@@ -40,9 +41,9 @@ class Chance:
     """SIGSTOP instead, and SIGCONT once another leads."""
 
     @classmethod
-    def drawn(cls, random_: random.Random, span: float) -> Chance:
-        """At some time within `span` seconds."""
-        return cls(random_.uniform(0, span), stops=random_.random() < _STOPPED)
+    def drawn(cls, random_: random.Random, spans: Sequence[Span]) -> Chance:
+        """At some time within one of them."""
+        return cls(random_.uniform(*random_.choice(spans)), stops=random_.random() < _STOPPED)
 
     @property
     def told(self) -> str:
@@ -65,6 +66,8 @@ class Run:
     expected: int
     """Signals without faults."""
     seconds: float
+    why: str = ""
+    """What the records say that did not succeed."""
 
     @property
     def wrong(self) -> list[str]:
@@ -74,6 +77,8 @@ class Run:
             found.append(f"{self.elsewhere} signals to others")
         if self.signals > self.expected:
             found.append(f"{self.signals} signals, {self.expected} at most")
+        if len(self.phases) > self.expected:
+            found.append(f"claimed again: {', '.join(self.phases)}")
         if self.signals > sum(phase in HAD for phase in self.phases):
             found.append(f"{self.signals} signals, but {', '.join(self.phases) or 'no record'}")
         if self.signals < sum(phase in HAD - NOT_HAD for phase in self.phases):
@@ -89,14 +94,14 @@ class Run:
 class Lane:
     """One namespace, its target and its two replicas. `toggles`: on and off again; otherwise one signal.
 
-    `span`: seconds from the failure to the end of the record, with nobody killed.
+    `spans`: seconds after the failure between which something is under way, with nobody killed.
     """
 
     place: Place
     app: str
     action: Json
     toggles: bool
-    span: float
+    spans: Sequence[Span]
     replicas: list[Stepped] = field(default_factory=list)
     _number: int = 0
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
@@ -137,6 +142,7 @@ class Lane:
             signals.total(),
             2 if self.toggles else 1,
             time.monotonic() - began,
+            "; ".join(one["status"].get("message", "") for one in self._new(known) if phase_of(one) != "Succeeded"),
         )
         if "Unknown" in phases and self.toggles:
             self._restart()
@@ -146,7 +152,8 @@ class Lane:
         """Do it; answers with the last step before."""
         let_pass(chance.after)
         leader.freeze() if chance.stops else leader.kill()
-        steps = [line for line in leader.log(1 << 22)[told:].splitlines() if line.startswith("step ")]
+        lines = leader.log(1 << 22)[told:].splitlines()
+        steps = [line.removeprefix("step ") for line in lines if line.startswith("step ")]
         if chance.stops:
             other = next(one for one in self.replicas if one is not leader)
             wait_until(lambda: _leads(other), 30, "another leads")
@@ -154,7 +161,9 @@ class Lane:
         else:
             self.replicas.remove(leader)
             self._another()
-        return steps[-1].removeprefix("step ") if steps else "before the decision"
+        # at the end it is decided again and again, and found to be done already
+        begun = [step for step in steps if step != "decided"]
+        return [*steps[:1], *begun][-1] if steps else "before the decision"
 
     def _new(self, known: set[str]) -> list[Json]:
         found = [one for one in self.place.all() if one["metadata"]["name"] not in known]

@@ -29,6 +29,7 @@ def came(*phases: str, signals: int, elsewhere: int = 0, expected: int = 1, chan
         (came("Succeeded", signals=2), "2 signals, 1 at most"),
         (came("Succeeded", signals=1, elsewhere=1), "1 signals to others"),
         (came("Failed", signals=1), "1 signals, but Failed"),
+        (came("Unknown", "Succeeded", signals=1), "claimed again: Unknown, Succeeded"),
         (came("Succeeded", "Expired", signals=2, expected=2), "2 signals, but Succeeded, Expired"),
         (came(signals=0), "not at the end: no record"),
         (came("Running", signals=0), "not at the end: Running"),

@@ -84,6 +84,23 @@ def test_cut_off_while_the_effect_is_under_way(control_plane: ControlPlane, name
         assert len(effects(platform, since)) == 1
 
 
+def test_killed_before_its_status_is_written(control_plane: ControlPlane, namespace: str, platform: Platform):
+    """Whoever takes over could not know the incident as the same one: nothing is done before."""
+    since = control_plane.audit_log.stat().st_size
+    platform.allow(mode="Enforce", rules=[{**DELETE, "verify": {"within": "5s"}}])
+    with (
+        Operator(control_plane, namespace) as operator,
+        Holding(control_plane, namespace, "UPDATE", "backendhealths/status", 20) as holding,
+    ):
+        platform.declare()
+        holding.until_one_waits()
+        assert stays(lambda: platform.remediations() == [] and platform.pod_is_there(), 2)
+        operator.kill()
+    with Operator(control_plane, namespace):
+        platform.until("NotHelpful", timeout=30)
+        assert len(effects(platform, since)) == 1
+
+
 @pytest.mark.parametrize("seconds", [2, 12])
 def test_ended_while_an_action_is_under_way(
     control_plane: ControlPlane, namespace: str, platform: Platform, seconds: int

@@ -22,6 +22,7 @@ UNMATCHED = [
     (rule(), situation(component(root=False, explained_by=("etcd",))), "no root cause: etcd explains it"),
     (rule(), situation(component(root=False)), "not known to be a root cause (yet)"),
     (rule(), situation(incident=""), "no incident is open"),
+    (rule(), situation(recorded=False), "the incident is not written into the status yet"),
     (rule(after={"recovery": "etcd"}), situation(component(), component("etcd", H)), "not known to have failed"),
     (
         rule(after={"recovery": "etcd", "within": "5m"}),

@@ -25,7 +25,7 @@ from backendhealth.engine.ports import WallClock
 from backendhealth.kube.api import Json
 from backendhealth.kube.audience import Audience
 from backendhealth.kube.overlay import Overlay
-from backendhealth.kube.served import Known, created_at, key_of, known_of
+from backendhealth.kube.served import Known, created_at, incident_in, key_of, known_of
 from backendhealth.kube.writer import StatusWriter
 
 log = logging.getLogger(__name__)
@@ -75,6 +75,8 @@ class Controller:
         self._waiting: dict[str, _Waiting] = {}
         self._unread: dict[str, dict[str, str]] = {}
         self._known: dict[str, Known] = {}
+        self._recorded: dict[str, str] = {}
+        """The incident that the object in the cluster tells."""
         self._told: dict[str, BackendHealthStatus] = {}
         self._driving: set[str] = set()
         """What the engine has told anything of: it knows these."""
@@ -117,6 +119,7 @@ class Controller:
         if known is None or (known.generation, known.asked) != (now.generation, now.asked):
             self._known[key] = now
             self._meet(raw, new=known is None, listed=listed)
+        self._record(key, incident_in(raw))
         age = age_of(raw.get("status"), self._clock())
         if age is not None:
             self._audience.written(key, self._clock() - age)
@@ -163,7 +166,7 @@ class Controller:
         if known is None or status is None or not self._serves(key.split("/", 1)[0]):
             return None
         observed = self._driven.observed(key) if key in self._driving else frozenset()
-        return situation_of(key, known.uid, status, observed)
+        return situation_of(key, known.uid, status, observed, self._recorded.get(key, ""))
 
     def counted(self) -> tuple[int, int]:
         """See Situations."""
@@ -248,6 +251,11 @@ class Controller:
         if left > 0:
             self._timers[key] = asyncio.get_running_loop().call_later(min(left, MAX_TIMER), self._resume, key, raw)
 
+    def _record(self, key: str, incident: str) -> None:
+        if self._recorded.get(key, "") != incident:
+            self._recorded[key] = incident
+            self._believed(key)
+
     def _resume(self, key: str, raw: Json) -> None:
         if key in self._known:
             self._take(raw, self._told.get(key), new=False, spread=False)
@@ -257,6 +265,7 @@ class Controller:
         self._forget(key)
         self._in_force.pop(key, None)
         self._unread.pop(key, None)
+        self._recorded.pop(key, None)
         self._told.pop(key, None)
         self._unhealthy.discard(key)
         self._before.pop(key, None)

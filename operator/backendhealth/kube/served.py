@@ -32,6 +32,13 @@ def created_at(raw: Json) -> float:
     return dt.datetime.fromisoformat(raw["metadata"]["creationTimestamp"]).timestamp()
 
 
+def incident_in(raw: Json) -> str:
+    """ID of the incident that the object's status tells; empty without one, or where no operator wrote it."""
+    found = (raw.get("status") or {}).get("incident")
+    told = found.get("id") if isinstance(found, dict) else None
+    return told if isinstance(told, str) else ""
+
+
 def known_of(raw: Json) -> Known:
     """What of an object matters to us."""
     meta = raw["metadata"]

@@ -27,6 +27,7 @@ from backendhealth.core.spec.remediationpolicy import PolicyRule, RemediationPol
 from backendhealth.core.verdict import Verdict
 
 _UNHEALTHY = Verdict.UNHEALTHY
+_UNRECORDED = "the incident is not written into the status yet: whoever takes over would not know it as the same one"
 
 
 def decide(  # noqa: PLR0913, PLR0917 - all that decides
@@ -108,6 +109,8 @@ def unmatched(rule: Rule, situation: Situation, now: float) -> str:
         return _no_cause(component)
     if not situation.incident:
         return "no incident is open"
+    if not situation.recorded:
+        return _UNRECORDED
     return _too_late(rule, situation, now) if rule.after else ""
 
 

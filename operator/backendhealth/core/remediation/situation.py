@@ -46,12 +46,16 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """One BackendHealth; `history` is newest first, `incident` is empty without one."""
+    """One BackendHealth; `history` is newest first, `incident` is empty without one.
+
+    `recorded`: the cluster holds that incident, so that whoever takes over knows it as the same one.
+    """
 
     key: str
     uid: str
     incident: str = ""
     incident_since: float = 0.0
+    recorded: bool = True
     suspended: bool = False
     components: Mapping[str, Component] = field(default_factory=dict)
     history: tuple[Changed, ...] = ()

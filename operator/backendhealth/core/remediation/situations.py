@@ -44,13 +44,19 @@ def moment(at: float) -> str:
         return "a time that nobody can tell"
 
 
-def situation_of(key: str, uid: str, status: BackendHealthStatus, observed: Collection[str] | None) -> Situation:
-    """What the status of `namespace/name` tells. `observed`: components that this process has seen so; None: all."""
+def situation_of(
+    key: str, uid: str, status: BackendHealthStatus, observed: Collection[str] | None, recorded: str | None = None
+) -> Situation:
+    """What the status of `namespace/name` tells. `observed`: components that this process has seen so; None: all.
+
+    `recorded` is the ID of the incident that the cluster holds, empty without one; None: the very same.
+    """
     conditions = {condition.type: condition for condition in status.conditions}
     ready = conditions.get("Ready")
     names = _components(status)
     parts = _subjects(status, names)
     diagnosis = status.diagnosis or _NOTHING
+    incident = status.incident.id if status.incident else ""
     causes = {cause.component: instant(cause.since) for cause in diagnosis.root_causes}
     explained = {one.name: tuple(one.by) for one in diagnosis.explained}
     components = {}
@@ -73,8 +79,9 @@ def situation_of(key: str, uid: str, status: BackendHealthStatus, observed: Coll
     return Situation(
         key=key,
         uid=uid,
-        incident=status.incident.id if status.incident else "",
+        incident=incident,
         incident_since=instant(status.incident.since) if status.incident else 0.0,
+        recorded=recorded in {None, incident},
         suspended=ready is not None and ready.reason == "Suspended",
         components=components,
         history=tuple(Changed(instant(one.at), one.component, one.verdict) for one in status.history),
