@@ -199,13 +199,13 @@ class Lane:
     def _restart(self) -> None:
         """So that the next run begins with verbose logs off, whatever this one has left."""
         before = self._restarts()
-        self.place.end_process_1(self.app)
+        self.place.end_process_1(self.app, "main")
         wait_until(lambda: self._restarts() > before and bool(self.place.ready(self.app)), 60, "restarted")
         self.place.settle()
 
     def _restarts(self) -> int:
         statuses = self.place.get("pods", self.app)["status"]["containerStatuses"]
-        return sum(int(one["restartCount"]) for one in statuses)
+        return sum(int(one["restartCount"]) for one in statuses if one["name"] == "main")
 
 
 def _leads(one: Stepped) -> bool:

@@ -68,9 +68,9 @@ class Stage:
             and any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", []))
         ]
 
-    def end_process_1(self, pod: str) -> None:
+    def end_process_1(self, pod: str, container: str | None = None) -> None:
         """From the node."""
-        os.kill(self.cluster.pod_pid(self.namespace, pod), signal.SIGTERM)
+        os.kill(self.cluster.pod_pid(self.namespace, pod, container), signal.SIGTERM)
 
     def counted(self, pod: str, container: str = "main") -> Counter[str]:
         """How often each process says that it was signalled."""
