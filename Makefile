@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST ?= $(BIN)/python -m pytest
 # tests run side by side: most of them wait
-LANES ?= 3
+LANES ?= 2
 
 .PHONY: help run demo test test-long lint verify generate lock bench score score-cluster runs mutate format cluster cluster-down cluster-kind clean
 
