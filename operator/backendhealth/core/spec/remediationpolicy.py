@@ -111,7 +111,12 @@ class When(Model):
     reasons: Annotated[list[ReasonName], Field(max_length=32)] = Field(
         default=[], description="With one of these reasons, its own or one of its parts'; none: with any."
     )
-    for_: SpanOrNone = Field(default="0s", alias="for", description="For at least this long.")
+    for_: SpanOrNone = Field(
+        default="0s",
+        alias="for",
+        description="For at least this long. With 0s the first of many that fail at once is acted on before the"
+        " stormBreaker can tell that they are many: give it longer than probes take to find that something is broken.",
+    )
     include_symptoms: bool = Field(
         default=False, description="Also when it is not a root cause: something else explains it, or nothing does yet."
     )
