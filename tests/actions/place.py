@@ -184,8 +184,9 @@ class Person:
     def begin(self, *arguments: str) -> subprocess.Popen[str]:
         """Start the command; the caller ends it."""
         found = f"{Path(sys.executable).parent}:{Path(self._kubectl).parent}:{os.environ['PATH']}"
+        # what a shell has started in the background ignores Ctrl-C, and so does all that it starts
         return subprocess.Popen(
-            [self._kubectl, "backendhealth", *arguments, *self._where],
+            ["env", "--default-signal=INT", self._kubectl, "backendhealth", *arguments, *self._where],
             env={**os.environ, "PATH": found, "PYTHONPATH": str(ROOT / "operator"), "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
