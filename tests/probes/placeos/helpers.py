@@ -77,11 +77,11 @@ class Probing:
             assert secret not in told(finding), secret
         return finding
 
-    async def until(self, good: Callable[[Finding], bool], timeout: float = 15) -> Finding:
-        """The first finding that is `good`."""
+    async def until(self, good: Callable[[Finding], bool], timeout: float = 15, *, each: float = TIMEOUT) -> Finding:
+        """The first finding that is `good`, of attempts that take at most `each` seconds."""
         deadline = time.monotonic() + timeout
         while True:
-            finding = await self.attempt()
+            finding = await self.attempt(each)
             if good(finding):
                 return finding
             assert time.monotonic() < deadline, finding
