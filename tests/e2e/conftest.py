@@ -11,6 +11,7 @@ from tests.cluster.access import Kubectl
 from tests.cluster.cluster import Cluster
 from tests.e2e import backends, platform
 from tests.e2e.figures import MEASURED
+from tests.e2e.placeos import Pods
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +28,14 @@ def stage(own_cluster: Cluster) -> str:
     all_of_them = backends.redis(), backends.etcd(), backends.web(), backends.postgres(), backends.elasticsearch()
     backends.start(own_cluster, "stage", *all_of_them)
     return "stage"
+
+
+@pytest.fixture(scope="session")
+def pods(installed: Kubectl, own_cluster: Cluster) -> Pods:
+    """PlaceOS, up."""
+    made = Pods(own_cluster, "placeos")
+    made.start()
+    return made
 
 
 @pytest.fixture

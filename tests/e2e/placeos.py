@@ -35,6 +35,7 @@ _ENV = {
     "DOUBLE_STATE": "/data",
     "ETCD_HOST": "etcd",
     "ETCD_PORT": "2379",  # Kubernetes sets it to a URL where there is a Service of that name
+    "DOUBLE_QUERY_TIMEOUT": "0.4",  # a driver that hangs is told within a probe's time
     "REDIS_URL": "redis://redis:6379",
     "ES_URI": "http://elasticsearch:9200",
     "PG_DATABASE_URL": f"postgresql://{SUPERUSER}@postgres:5432/postgres",

@@ -31,14 +31,6 @@ SCORE = "BACKENDHEALTH_SCORE"
 
 
 @pytest.fixture(scope="module")
-def pods(installed: object, own_cluster: Cluster) -> Pods:
-    """The platform, up."""
-    platform = Pods(own_cluster, NAMESPACE)
-    platform.start()
-    return platform
-
-
-@pytest.fixture(scope="module")
 def score() -> Iterator[list[Row]]:
     """What came of the scenarios of the long run; `make score-cluster` writes it down."""
     rows: list[Row] = []
