@@ -13,12 +13,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bench import measure
-from bench.report import Report, machine, text, update, versions
+from bench.report import PARTS, Report, machine, text, update, versions
 from bench.sut import BenchFailed
 from tests.servers.process import ServerFailed
 
-PARTS = ("cpu", "memory", "lateness", "startup", "decisions")
 _OPEN_FILES = 8192
+ALONE: dict[str, Callable[[measure.Settings], object]] = {
+    "startup": measure.startup,
+    "decisions": measure.decisions,
+    "effect": measure.effect,
+    "lateness": measure.lateness,
+}
+"""Parts that come to one figure each, under their names in the report."""
 _Got = TypeVar("_Got")
 
 
@@ -30,15 +36,17 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--only", choices=PARTS, action="append", help="only this part; may be given several times")
     made.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio", help="event loop of what is measured")
     made.add_argument("-o", "--output", choices=("table", "json"), default="table", help="output format")
-    made.add_argument("--update", metavar="FILE", type=Path, help="write the tables into this document, too")
+    made.add_argument(
+        "--update", metavar="FILE", type=Path, help="write the tables of these parts into this document, too"
+    )
     return made
 
 
 def settings(args: argparse.Namespace) -> measure.Settings:
     """Long enough that the medians stay; or quick."""
     if args.quick:
-        return measure.Settings(rounds=2, seconds=1.0, memory_count=300, starts=3, loop=args.loop, say=_say)
-    return measure.Settings(rounds=5, seconds=2.0, memory_count=1000, starts=11, loop=args.loop, say=_say)
+        return measure.Settings(rounds=2, seconds=1.0, memory_count=300, starts=3, effects=10, loop=args.loop, say=_say)
+    return measure.Settings(rounds=5, seconds=2.0, memory_count=1000, starts=11, effects=100, loop=args.loop, say=_say)
 
 
 def _say(line: str) -> None:
@@ -55,12 +63,9 @@ def run(parts: list[str], wanted: measure.Settings) -> Report:
         except (ServerFailed, BenchFailed) as error:
             report.missing[what] = str(error).splitlines()[0]
 
-    if "startup" in parts:
-        report.startup = next(measured("startup", lambda: measure.startup(wanted)), None)
-    if "decisions" in parts:
-        report.decisions = next(measured("decisions", lambda: measure.decisions(wanted)), None)
-    if "lateness" in parts:
-        report.lateness = next(measured("lateness", lambda: measure.lateness(wanted)), None)
+    for part, take in ALONE.items():
+        if part in parts:
+            setattr(report, part, next(measured(part, partial(take, wanted)), None))
     if "memory" in parts:
         for kind in measure.IN_MEMORY:
             report.memory += measured(f"memory {kind}", partial(measure.memory, kind, wanted))

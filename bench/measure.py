@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench import effect as enforced
 from bench.decisions import RESOURCES, RULES
 from bench.figures import Figure, figure, percentile
 from bench.servers import SERVERS, secret
@@ -49,6 +50,7 @@ class Settings:
     seconds: float
     memory_count: int
     starts: int
+    effects: int
     loop: str
     say: Callable[[str], None]
 
@@ -103,6 +105,17 @@ class Decisions:
     storm: Figure
     healthy: Figure
     reading: Figure
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """From a failing answer to the API server's answer to the effect, in ms; `floor`: the calls of it alone."""
+
+    count: int
+    floor: Figure
+    floor_p99: float
+    effect: Figure
+    effect_p99: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +183,15 @@ def decisions(settings: Settings) -> Decisions:
     settings.say(f"decisions for {RESOURCES} resources by {RULES} rules")
     got = _work("decisions", settings, "nothing", {}, RESOURCES)
     return Decisions(RESOURCES, RULES, **{name: figure(took, _MS) for name, took in got.items()})
+
+
+def effect(settings: Settings) -> Effect:
+    """From verdict to effect. Raises ServerFailed, BenchFailed."""
+    settings.say(f"from verdict to effect, {settings.effects} times")
+    got = enforced.measured(settings.effects)
+    floor, took = (sorted(got[name]) for name in ("floor", "effect"))
+    p99 = [round(percentile(one, 99) * _MS, 1) for one in (floor, took)]
+    return Effect(settings.effects, figure(floor, _MS), p99[0], figure(took, _MS), p99[1])
 
 
 def startup(settings: Settings) -> Startup:

@@ -6,17 +6,18 @@ import importlib.metadata
 import os
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.measure import SPARSE, Cpu, Decisions, Lateness, Memory, Startup
+from bench.measure import SPARSE, Cpu, Decisions, Effect, Lateness, Memory, Startup
 
 ADDED_MICROSECONDS = 100
 STARTUP_SECONDS = 0.7
 DECISIONS_MILLISECONDS = 50
+EFFECT_MILLISECONDS = 1000
+PARTS = ("cpu", "memory", "lateness", "startup", "decisions", "effect")
 _PACKAGES = ("pydantic", "redis", "grpcio", "etcd3", "rethinkdb", "elasticsearch", "asyncpg", "aiohttp", "uvloop")
-_BEGIN, _END = "<!-- bench: begin -->", "<!-- bench: end -->"
 
 
 @dataclass(slots=True)
@@ -31,27 +32,13 @@ class Report:
     lateness: Lateness | None = None
     startup: Startup | None = None
     decisions: Decisions | None = None
+    effect: Effect | None = None
     missing: dict[str, str] = field(default_factory=dict)
     reached: dict[str, bool] = field(default_factory=dict)
 
     def judge(self) -> None:
         """Compare with what is to be reached."""
-        if self.cpu:
-            what = (
-                f"the engine adds at most {ADDED_MICROSECONDS} µs a probe to the floor (at more than {SPARSE} a second)"
-            )
-            busy = [one for one in self.cpu if one.per_second > SPARSE]
-            self.reached[what] = all(one.added.median <= ADDED_MICROSECONDS for one in busy)
-        if self.startup:
-            self.reached[f"`check` on one Redis takes at most {STARTUP_SECONDS} s"] = (
-                self.startup.check.median <= STARTUP_SECONDS
-            )
-        if self.decisions:
-            what = f"{self.decisions.resources:,} resources x {self.decisions.rules} rules, all unhealthy or in a storm"
-            slowest = max(self.decisions.unhealthy.median, self.decisions.storm.median)
-            self.reached[f"{what}, are decided in {DECISIONS_MILLISECONDS} ms of CPU"] = (
-                slowest <= DECISIONS_MILLISECONDS
-            )
+        self.reached = {what: met for part in PARTS for what, met in _goals(self, part)}
 
 
 def machine() -> dict[str, str | int | float]:
@@ -86,22 +73,45 @@ def versions() -> dict[str, str]:
 
 def text(report: Report) -> str:
     """The whole report in Markdown: medians, ranges in parentheses."""
-    parts = [_where(report)]
-    if report.cpu:
-        parts += [f"CPU of one attempt in µs, {report.loop}:", _cpu_table(report.cpu)]
-    if report.memory:
-        parts += ["Memory in MiB:", _memory_table(report.memory)]
-    if report.lateness:
-        parts += ["Start minus due in ms (negative: early, in a shared tick):", _lateness_table(report.lateness)]
-    if report.startup:
-        parts += ["`backendhealth check` on one Redis, the whole process:", _startup_table(report.startup)]
-    if report.decisions:
-        told = f"{report.decisions.resources:,} resources by {report.decisions.rules} rules each"
-        parts += [f"CPU of deciding in ms, {told}:", _decisions_table(report.decisions)]
-    if report.missing:
-        parts.append("\n".join(f"- missing: {what}: {why}" for what, why in report.missing.items()))
-    parts.append("\n".join(f"- {'reached' if met else 'MISSED'}: {what}" for what, met in report.reached.items()))
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n".join([_where(report), "", *(_section(report, part) for part in PARTS)])
+
+
+def _section(report: Report, part: str) -> str:
+    """What one part has come to; empty where it was not measured."""
+    tables = {
+        "cpu": (report.cpu, f"CPU of one attempt in µs, {report.loop}:", _cpu_table),
+        "memory": (report.memory, "Memory in MiB:", _memory_table),
+        "lateness": (report.lateness, "Start minus due in ms (negative: early, in a shared tick):", _lateness_table),
+        "startup": (report.startup, "`backendhealth check` on one Redis, the whole process:", _startup_table),
+        "decisions": (report.decisions, "CPU of deciding in ms:", _decisions_table),
+        "effect": (report.effect, "From a failing answer to the effect in ms:", _effect_table),
+    }
+    found, head, table = tables[part]
+    told = [f"{head}\n\n{table(found)}"] if found else []  # type: ignore[operator]
+    missing = [f"- missing: {what}: {why}" for what, why in report.missing.items() if what.split()[0] == part]
+    goals = [f"- {'reached' if met else 'MISSED'}: {what}" for what, met in _goals(report, part)]
+    if missing or goals:
+        told.append("\n".join([*missing, *goals]))
+    return "\n\n".join(told) + "\n" if told else ""
+
+
+def _goals(report: Report, part: str) -> Iterator[tuple[str, bool]]:
+    """What is to be reached, and whether it is."""
+    if part == "cpu" and report.cpu:
+        busy = [one for one in report.cpu if one.per_second > SPARSE]
+        what = f"the engine adds at most {ADDED_MICROSECONDS} µs a probe to the floor (at more than {SPARSE} a second)"
+        yield what, all(one.added.median <= ADDED_MICROSECONDS for one in busy)
+    if part == "startup" and report.startup:
+        took = report.startup.check.median
+        yield f"`check` on one Redis takes at most {STARTUP_SECONDS} s", took <= STARTUP_SECONDS
+    if part == "decisions" and report.decisions:
+        one = report.decisions
+        what = f"{one.resources:,} resources x {one.rules} rules, all unhealthy or in a storm, are decided in"
+        slowest = max(one.unhealthy.median, one.storm.median)
+        yield f"{what} {DECISIONS_MILLISECONDS} ms of CPU", slowest <= DECISIONS_MILLISECONDS
+    if part == "effect" and report.effect:
+        what = f"from a failing verdict to its effect takes at most {EFFECT_MILLISECONDS} ms, 99 times of 100"
+        yield what, report.effect.effect_p99 <= EFFECT_MILLISECONDS
 
 
 def _where(report: Report) -> str:
@@ -150,13 +160,20 @@ def _startup_table(one: Startup) -> str:
 
 
 def _decisions_table(one: Decisions) -> str:
+    told = f"{one.resources:,} resources by {one.rules} rules each"
     named = {"all unhealthy": one.unhealthy, "in a storm": one.storm, "all healthy": one.healthy}
     named["reading the statuses"] = one.reading
     floor = one.floor
     return _table(
-        ["what", "floor", "product", "ratio"],
+        [told, "floor", "product", "ratio"],
         [[name, floor.shown(1), took.shown(1), f"{took.median / floor.median:.1f}"] for name, took in named.items()],
     )
+
+
+def _effect_table(one: Effect) -> str:
+    rows = [("the calls alone, one after another", one.floor, one.floor_p99), ("product", one.effect, one.effect_p99)]
+    head = [f"{one.count} times", "median", "p99"]
+    return _table(head, [[name, took.shown(0), f"{p99:.0f}"] for name, took, p99 in rows])
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
@@ -169,9 +186,22 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def update(path: Path, report: Report) -> None:
-    """Put the report between the two marks of the document. Raises ValueError when they are not there."""
-    before, begin, rest = path.read_text(encoding="utf-8").partition(_BEGIN)
-    _, end, after = rest.partition(_END)
-    if not begin or not end:
-        raise ValueError(f"{path} has no {_BEGIN} … {_END}")
-    path.write_text(f"{before}{begin}\n{text(report)}{end}{after}", encoding="utf-8")
+    """Put each part that was measured between its two marks of the document, and leave the others as they are.
+
+    Raises ValueError when they are not there.
+    """
+    document = path.read_text(encoding="utf-8")
+    for part in PARTS:
+        section = _section(report, part)
+        if section:
+            document = _replaced(document, part, f"{_where(report)}\n\n{section}", path)
+    path.write_text(document, encoding="utf-8")
+
+
+def _replaced(document: str, part: str, section: str, path: Path) -> str:
+    begin, end = (f"<!-- bench: {part}: {edge} -->" for edge in ("begin", "end"))
+    before, found, rest = document.partition(begin)
+    _, ended, after = rest.partition(end)
+    if not found or not ended:
+        raise ValueError(f"{path} has no {begin} … {end}")
+    return f"{before}{begin}\n{section}{end}{after}"
