@@ -1,6 +1,6 @@
 """PlaceOS in pods under examples/placeos-policy.yaml, the operator in its pod: what it mends, and what it lets be.
 
-The accounts are those of examples/policy.yaml. Times are shorter, so that a test can wait for them.
+The account is that of examples/placeos-remediator.yaml. Times are shorter, so that a test can wait for them.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from tests.servers.process import wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NAME, SECRET, ACCOUNT = "placeos-production", "placeos-remediation", "placeos-remediator"
-DELAY = 5
-"""Seconds for which etcd must have worked again."""
+HEEDLESS = "heedless"
+DELAY = 30
+"""Seconds for which etcd must have worked again: longer than core is excused by its return (its recoveryGrace)."""
 QUIET = 8.0
 _ON = "default log level changed to Trace"
 
@@ -41,9 +42,8 @@ Json = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def allowed(pods: Pods, own_cluster: Cluster, product_image: str) -> Place:
-    """The policy's account, its rights and its key, as the examples have them."""
-    text = (EXAMPLES / "policy.yaml").read_text(encoding="utf-8").replace("placeos-admin", SECRET)
-    accounts = [one for one in yaml.safe_load_all(text) if one and one["kind"] != "RemediationPolicy"]
+    """The policy's account, its rights and its key, as the example has them."""
+    accounts = yaml.safe_load_all((EXAMPLES / "placeos-remediator.yaml").read_text(encoding="utf-8"))
     notes = {"backendhealth.dev/allow": f"remediationpolicy/{NAME}", "backendhealth.dev/allow-hosts": "api"}
     meta = {"name": SECRET, "namespace": NAMESPACE, "annotations": notes}
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": {"key": PlaceOS.api_key}}
@@ -70,11 +70,16 @@ def place(allowed: Place, pods: Pods) -> Iterator[Place]:
 
 def declare(place: Place, *names: str) -> None:
     """These rules of the example, in force."""
-    raw = yaml.safe_load((EXAMPLES / "placeos-policy.yaml").read_text(encoding="utf-8"))
+    place.cluster.request("POST", path(NAMESPACE, "remediationpolicies"), example(*names))
+
+
+def example(*names: str) -> Json:
+    """The example with these rules, in Enforce."""
+    raw: Json = yaml.safe_load((EXAMPLES / "placeos-policy.yaml").read_text(encoding="utf-8"))
     raw["spec"]["mode"] = "Enforce"
     raw["spec"]["rules"] = [_quick(one) for one in raw["spec"]["rules"] if one["name"] in names]
     assert len(raw["spec"]["rules"]) == len(names)
-    place.cluster.request("POST", path(NAMESPACE, "remediationpolicies"), raw)
+    return raw
 
 
 def _quick(rule: Json) -> Json:
@@ -156,6 +161,22 @@ def test_a_driver_that_hangs_is_restarted_and_verified(place: Place):
     assert len(place.all()) == 1
 
 
+def test_a_driver_that_crashes_for_ever_is_restarted_once_and_that_is_told_as_no_help(place: Place, pods: Pods):
+    declare(place, "restart-drivers")
+    pods.begin("driver-crashes")
+    try:
+        until(place, lambda: ended(place, 1), "it is restarted", 60)
+        assert stays(lambda: len(place.all()) == 1, QUIET), "once"
+    finally:
+        pods.end("driver-crashes")
+    done = place.only()
+    assert phase_of(done) == "NotHelpful", done
+    assert done["spec"]["cause"]["reason"] == "DriverCrashLooping"
+    assert done["spec"]["target"]["name"] == PlaceOS.driver_key("driver-probe")
+    assert len([call for call in done["status"]["calls"] if call.startswith("DELETE ")]) == 1
+    assert "crashes again at once" in done["status"]["message"]
+
+
 @pytest.fixture(scope="module")
 def ada(allowed: Place) -> Person:
     """Somebody on call, who may look."""
@@ -167,17 +188,35 @@ def ada(allowed: Place) -> Person:
 def test_drivers_that_die_with_redis_are_let_be(place: Place, pods: Pods, ada: Person):
     rules = ("restart-drivers", "restart-core-that-stays-out", "restart-the-api-that-holds-stale-cores")
     declare(place, *rules)
+    heedless(place)
     pods.begin("redis-down")
     try:
         until(place, lambda: causes(place) == ["redis"], "Redis is blamed")
         until(place, lambda: "drivers" in explained(place), "the drivers die")
+        until(place, lambda: any("redis is Unhealthy" in one for one in unless(place)), "and it is told what holds")
         assert stays(lambda: causes(place) == ["redis"] and place.all() == [], QUIET)
         told = ada.does("why", NAME)
         assert "does not match: drivers is no root cause: redis explains it" in told
     finally:
+        # with Redis back nothing would hold it, while the drivers still count as crashing
+        place.cluster.request("DELETE", path(NAMESPACE, "remediationpolicies", HEEDLESS))
         pods.end("redis-down")
     place.resources.wait(NAME, "Healthy", 90)
     assert place.all() == []
+
+
+def heedless(place: Place) -> None:
+    """A policy beside, whose rule is for symptoms as well: `unless` alone holds it back."""
+    raw = example("restart-drivers")
+    raw["metadata"]["name"] = HEEDLESS
+    raw["spec"]["rules"][0]["when"] = {"component": "drivers", "includeSymptoms": True, "for": "2s"}
+    place.cluster.request("POST", path(NAMESPACE, "remediationpolicies"), raw)
+
+
+def unless(place: Place) -> list[str]:
+    """What the heedless one is said to be held back by."""
+    holds = place.resources.status(NAME).get("remediation", {}).get("holds", [])
+    return [one["message"] for one in holds if (one["policy"], one["guard"]) == (HEEDLESS, "Unless")]
 
 
 def explained(place: Place) -> list[str]:

@@ -43,7 +43,10 @@ class Placed:
 
 
 async def all_placed(http: Http, core: str | None = None) -> list[Placed]:
-    """All drivers on all cores, or on one; those without a binary, too. Raises Refused, Silent."""
+    """All drivers on all cores, or on one; those without a binary, too. Raises Refused, Silent.
+
+    Not those on edge nodes: the API has no way to end one, and would end the driver of that key on core itself.
+    """
     listed = sorted(cores_of(await _list(http, "listing the cores", CLUSTER)), key=lambda one: one.id)
     # one that was started again is there twice until its former registration ends: the newer ID is the greater one
     newest = {one.uri or one.id: one for one in listed if _ID.fullmatch(one.id)}
@@ -53,7 +56,7 @@ async def all_placed(http: Http, core: str | None = None) -> list[Placed]:
         drivers = drivers_of(await _list(http, f"the drivers of {one.name}", f"{CLUSTER}/{one.id}"))
         bare = replace(one, drivers=None)
         known = {driver.key for driver in drivers}
-        found += [Placed(bare, driver) for driver in drivers]
+        found += [Placed(bare, driver) for driver in drivers if not driver.edge]
         found += [Placed(bare, Driver(key)) for key in one.unavailable if key not in known]
     return found
 

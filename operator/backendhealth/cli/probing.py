@@ -67,7 +67,7 @@ def access_problem(args: argparse.Namespace) -> str:
 @contextlib.asynccontextmanager
 async def in_cluster(args: argparse.Namespace, loaded: Loaded) -> AsyncIterator[InCluster]:
     """What the kubeconfig's cluster gives; nothing without one, or when nobody asks for it. Raises KubeconfigError."""
-    pods = any(probe.pods for resource in loaded.resources for probe in resource.spec.probes)
+    pods = any(_sees_pods(probe) for resource in loaded.resources for probe in resource.spec.probes)
     if not args.kubeconfig or not (pods or missing_profiles(loaded)):
         yield InCluster()
         return
@@ -82,6 +82,11 @@ async def in_cluster(args: argparse.Namespace, loaded: Loaded) -> AsyncIterator[
     async with api, PodWatches(api) as watches:
         logs = PodLogs(api, watches, _UnreadTold(), own_rights=True)
         yield InCluster(watches, logs.read, await _profiles(api, loaded))
+
+
+def _sees_pods(probe: Probe) -> bool:
+    cores = probe.drivers.cores if probe.drivers else None
+    return probe.pods is not None or (cores is not None and cores.selector is not None)
 
 
 class _UnreadTold:

@@ -13,16 +13,17 @@ from backendhealth.core.observation import clip
 
 MAX_DRIVERS = 5000
 """Drivers of one core that are looked at."""
+_MAX_EDGES = 64
 _QUERY_FAILED = "query failed"
 _MAX_TEXT = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """One driver on one core. Numbers are None where they are not told.
+    """One driver on one core, or on an edge node that the core speaks for. Numbers are None where they are not told.
 
-    `modules` is how many modules the process says it has loaded, `instances` how many it should have; `trouble` is
-    why the process could not be asked.
+    `edge` is the node's ID, empty for core itself; `modules` is how many modules the process says it has loaded,
+    `instances` how many it should have; `trouble` is why the process could not be asked.
     """
 
     key: str
@@ -32,6 +33,12 @@ class Driver:
     instances: int | None = None
     exit_code: int | None = None
     launches: int | None = None
+    edge: str = ""
+
+    @property
+    def place(self) -> str:
+        """Which of a core's drivers it is: its key, on an edge node `EDGE/KEY`."""
+        return f"{self.edge}/{self.key}" if self.edge else self.key
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +84,51 @@ def drivers_of(answer: list[Any]) -> tuple[Driver, ...]:
     """From what `GET /cluster/ID?include_status=true` answers."""
     found = []
     for one in _objects(answer[:MAX_DRIVERS]):
-        key, local = _text(one.get("driver")), one.get("local")
+        key = _text(one.get("driver"))
+        local = one.get("local")
         if key and isinstance(local, dict):
-            found.append(with_status(replace(loaded(local.get("modules")), key=key), local.get("status")))
-    return tuple(found)
+            on_edges = [(edge, told) for edge, told in _edges(one.get("edge")) if _has_process(told)]
+            places = [("", local), *on_edges] if _has_process(local) or not on_edges else on_edges
+            found += [with_status(_loaded(key, edge, told.get("modules")), told.get("status")) for edge, told in places]
+    return tuple(found[:MAX_DRIVERS])
 
 
-def loaded(modules: object) -> Driver:
-    """A driver without its name, from the list of modules that its process gave, or of what went wrong."""
+def loaded_of(answer: object) -> list[Driver] | None:
+    """From what core's own `GET /status/loaded` answers; None where that is something else."""
+    local = answer.get("local") if isinstance(answer, dict) else None
+    if not isinstance(answer, dict) or not isinstance(local, dict):
+        return None
+    places = [("", local), *_edges(answer.get("edge"))]
+    return [_loaded(key, edge, modules) for edge, told in places for key, modules in told.items() if key][:MAX_DRIVERS]
+
+
+def with_status_of(driver: Driver, answer: object) -> Driver:
+    """The driver with what core's own `GET /status/driver` answers of it."""
+    if not isinstance(answer, dict):
+        return driver
+    edges = answer.get("edge")
+    there = edges.get(driver.edge) if driver.edge and isinstance(edges, dict) else None
+    return with_status(driver, there if driver.edge else answer.get("local"))
+
+
+def _edges(told: object) -> list[tuple[str, dict[str, Any]]]:
+    """ID of each edge node, and what is told of it."""
+    listed = [*told.items()][:_MAX_EDGES] if isinstance(told, dict) else []
+    return [(edge, there) for key, there in listed if (edge := _text(key, 128)) and isinstance(there, dict)]
+
+
+def _has_process(told: Mapping[str, Any]) -> bool:
+    """Whether a driver runs, or should, where this is told of: each of its core's edge nodes is told with each."""
+    return bool(told.get("modules")) or isinstance(told.get("status"), dict)
+
+
+def _loaded(key: str, edge: str, modules: object) -> Driver:
+    """A driver, from the list of modules that its process gave, or of what went wrong."""
+    bare = Driver(key, edge=edge)
     if not isinstance(modules, list):
-        return Driver("")
+        return bare
     failed = next((text for text in modules if isinstance(text, str) and text.startswith(_QUERY_FAILED)), "")
-    return Driver("", None if failed else len(modules), clip(failed, 200))
+    return replace(bare, modules=None if failed else len(modules), trouble=clip(failed, 200))
 
 
 def with_status(driver: Driver, status: object) -> Driver:

@@ -55,6 +55,7 @@ class Pod:
     reason: str = ""
     message: str = ""
     node: str = ""
+    ip: str = ""
     ready: bool = False
     ready_changed: float = 0.0
     """When `ready` became what it is."""
@@ -88,6 +89,7 @@ def pod_of(raw: Json) -> Pod:
         reason=status.get("reason") or "",
         message=_text(status),
         node=(raw.get("spec") or {}).get("nodeName") or "",
+        ip=status.get("podIP") or "",
         ready=ready.get("status") == "True",
         ready_changed=_time(ready.get("lastTransitionTime")),
         unready_because=_text(ready),

@@ -131,8 +131,8 @@ class DriversExchange:
             return None
         return await _outcome(self._registry.nodes(Trace()), timeout, "discovery", trace)
 
-    async def _pods(self, trace: Trace, timeout: float) -> list[str] | Finding | None:
-        """Names of the ready pods that are cores."""
+    async def _pods(self, trace: Trace, timeout: float) -> dict[str, str] | Finding | None:
+        """Addresses, by name, of the ready pods that are cores."""
         cores = self._target.cores
         if cores is None or cores.selector is None:
             return None
@@ -142,7 +142,7 @@ class DriversExchange:
             self._view = self._context.pods.watch(self._context.namespace, cores.selector.text, self._context.signal)
         with trace.step(LIST):
             pods = await _outcome(self._view.pods(), timeout, "the API server", trace)
-        return pods if isinstance(pods, Finding) else [pod.name for pod in pods if pod.live and pod.ready]
+        return pods if isinstance(pods, Finding) else {pod.name: pod.ip for pod in pods if pod.live and pod.ready}
 
     def _judged(self, cores: Sequence[Core], failed: Finding | None, *, all_seen: bool) -> Finding:
         if failed is not None:
@@ -175,14 +175,14 @@ def _seen(
     target: DriversProbe,
     listed: list[Core] | Finding,
     nodes: list[Node] | Finding | None,
-    pods: list[str] | Finding | None,
+    pods: dict[str, str] | Finding | None,
     answering: Sequence[str],
 ) -> drivers_cores.Seen:
     failed = nodes if isinstance(nodes, Finding) else listed if isinstance(listed, Finding) else None
     return drivers_cores.Seen(
         listed=listed if isinstance(listed, list) else None,
         nodes=nodes if isinstance(nodes, list) else None,
-        pods=pods if isinstance(pods, list) else None,
+        pods=pods if isinstance(pods, dict) else None,
         answering=answering,
         expected=target.cores.expected if target.cores else None,
         unseen=failed.message if failed else "",

@@ -7,14 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from backendhealth.core.placeoscluster import (
-    MAX_DRIVERS,
     Core,
     Driver,
     cores_of,
     drivers_of,
-    loaded,
+    loaded_of,
     unavailable,
-    with_status,
+    with_status_of,
 )
 from backendhealth.core.reasons import Reason
 from backendhealth.probes.exchange import ProbeError
@@ -63,22 +62,20 @@ async def direct(client: Client, turn: int) -> Core:
     status = await client.ask("GET", f"{_CORE}/status")
     told_loaded = await client.ask("GET", f"{_CORE}/status/loaded")
     what = f"core at {client.place}"
-    local = told_loaded.json.get("local") if isinstance(told_loaded.json, dict) else None
-    if not (status.good and told_loaded.good and isinstance(status.json, dict) and isinstance(local, dict)):
+    drivers = loaded_of(told_loaded.json)
+    if not (status.good and told_loaded.good and isinstance(status.json, dict)) or drivers is None:
         raise _strange(what, status if not isinstance(status.json, dict) else told_loaded)
-    drivers = [replace(loaded(modules), key=key) for key, modules in [*local.items()][:MAX_DRIVERS] if key]
-    drivers.sort(key=lambda one: (not one.trouble, one.key))
+    drivers.sort(key=lambda one: (not one.trouble, one.place))
     first = turn * ASKED_DIRECTLY % max(len(drivers), 1)
-    chosen = {one.key for one in (drivers[first:] + drivers[:first])[:ASKED_DIRECTLY]}
+    chosen = {one.place for one in (drivers[first:] + drivers[:first])[:ASKED_DIRECTLY]}
     limit = asyncio.Semaphore(_AT_ONCE)
 
     async def told(driver: Driver) -> Driver:
-        if driver.key not in chosen:
+        if driver.place not in chosen:
             return driver
         async with limit:
             reply = await client.ask("GET", f"{_CORE}/status/driver", query={"path": driver.key})
-        own = reply.json.get("local") if isinstance(reply.json, dict) else None
-        return with_status(driver, own)
+        return with_status_of(driver, reply.json)
 
     found = await asyncio.gather(*(told(one) for one in drivers))
     return Core("", str(client.url), unavailable(status.json), tuple(found))

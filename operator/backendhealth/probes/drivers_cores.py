@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from yarl import URL
@@ -18,14 +18,14 @@ from backendhealth.probes.placeos_steps import skipped
 class Seen:
     """What one attempt has seen of cores; None for what could not be asked or was not asked for.
 
-    `listed` are those that the API shows, `nodes` the registrations, `pods` the names of ready pods, `answering` the
-    URLs of those that answer by themselves, `expected` how many there should be. `unseen` is why `nodes`, or without
-    them `listed`, are not known.
+    `listed` are those that the API shows, `nodes` the registrations, `pods` the addresses of ready pods by
+    name, `answering` the URLs of those that answer by themselves, `expected` how many there should be. `unseen` is why
+    `nodes`, or without them `listed`, are not known.
     """
 
     listed: Sequence[Core] | None = None
     nodes: Sequence[Node] | None = None
-    pods: Sequence[str] | None = None
+    pods: Mapping[str, str] | None = None
     answering: Sequence[str] = ()
     expected: int | None = None
     unseen: str = ""
@@ -50,7 +50,8 @@ def judged(seen: Seen) -> Finding:
     if seen.expected is not None and len(live) < seen.expected:
         told = f"{registered}, {seen.expected} expected"
         return Finding(Reason.CORE_NOT_REGISTERED, told, subjects)
-    return Finding(Reason.PROBE_SUCCEEDED, registered, subjects)
+    unread = f"; by the API alone: {seen.unseen}" if seen.nodes is None and seen.unseen else ""
+    return Finding(Reason.PROBE_SUCCEEDED, clip(registered + unread), subjects)
 
 
 def _live(seen: Seen) -> dict[str, str] | None:
@@ -74,7 +75,7 @@ def _told_stale(stale: Sequence[Node]) -> str:
 
 def _absent(seen: Seen, live: dict[str, str]) -> list[str]:
     """Names of those that run and are not registered."""
-    return sorted({*_unlisted(seen, live), *_unlisted_pods(seen.pods or (), live)})
+    return sorted({*_unlisted(seen, live), *_unlisted_pods(seen.pods or {}, live)})
 
 
 def _unlisted(seen: Seen, live: dict[str, str]) -> list[str]:
@@ -85,11 +86,14 @@ def _unlisted(seen: Seen, live: dict[str, str]) -> list[str]:
     return [name_of(uri) for uri in seen.answering if _place(uri) not in places]
 
 
-def _unlisted_pods(pods: Sequence[str], live: dict[str, str]) -> list[str]:
-    names = {name_of(uri) for uri in live.values()}
-    if names.isdisjoint(pods):  # registered by address: only the number tells
+def _unlisted_pods(pods: Mapping[str, str], live: dict[str, str]) -> list[str]:
+    """Of the ready pods. They are registered by their names or their addresses."""
+    names, hosts = {name_of(uri) for uri in live.values()}, {_place(uri)[0] for uri in live.values()}
+    absent = sorted(name for name, at in pods.items() if name not in names and not (at and at in hosts))
+    # none is known by its registration, or several share the address of their node: only the number tells
+    if len(absent) == len(pods) or len(absent) < len(pods) - len(live):
         return sorted(pods)[len(live) :]
-    return sorted(set(pods) - names)
+    return absent
 
 
 def _place(uri: str) -> tuple[str, int]:

@@ -14,7 +14,7 @@ from backendhealth.core.reasons import Reason
 from backendhealth.core.spec.placeos import CoreDiscovery, EtcdDiscovery, RedisDiscovery
 from backendhealth.probes.drivers_nodes import Node
 from backendhealth.probes.exchange import ProbeError
-from backendhealth.probes.placeos_client import Client, Reply, in_time
+from backendhealth.probes.placeos_client import FORBIDDEN, Client, Reply, in_time
 from backendhealth.probes.placeos_steps import unlike
 from backendhealth.probes.redis_link import Access, ErrorReply, Link, split_address
 from backendhealth.probes.registry import Context
@@ -61,7 +61,7 @@ class _InEtcd:
         return [Node(key.removeprefix(prefix), uri, expires) for key, uri, expires in found]
 
     async def _asked(self, path: str, body: Mapping[str, object], trace: Trace) -> Reply:
-        failed: Exception = ProbeError(Reason.PROTOCOL_ERROR, "etcd does not answer")
+        failed: list[Exception] = []
         for client in self._clients:
             client.begin()
             client.trace = trace
@@ -69,13 +69,14 @@ class _InEtcd:
                 headers = await self._login(client)
                 reply = await client.ask("POST", path, headers=headers, data=json.dumps(body))
             except (ProbeError, OSError) as error:
-                failed = error
+                failed.append(error)
                 continue
             if reply.good:
                 return reply
             self._token = ""  # it may have ended
-            failed = ProbeError(Reason.REQUEST_FAILED, f"etcd at {client.place} does not tell the cores: {reply.told}")
-        raise failed
+            reason = Reason.PERMISSION_DENIED if reply.status == FORBIDDEN else Reason.REQUEST_FAILED
+            failed.append(ProbeError(reason, f"etcd at {client.place} does not tell the cores: {reply.told}"))
+        raise failed[-1]
 
     async def _login(self, client: Client) -> dict[str, str]:
         if self._token:  # a log-in costs etcd much: it is meant to
@@ -115,12 +116,15 @@ class _InRedis:
         await self._link.ready(trace)
         (lookup,) = await self._link.ask(trace, ("lookup", ["HGETALL", _LOOKUP]))
         if isinstance(lookup, ErrorReply):
-            raise ProbeError(Reason.REQUEST_FAILED, f"Redis does not tell the cores: {lookup.code} {lookup.text}")
+            raise _untold(lookup)
         flat = [one for one in lookup if isinstance(one, str)] if isinstance(lookup, list) else []
         fields = dict([*zip(flat[::2], flat[1::2], strict=False)][:MAX_NODES])
         if not fields:
             return []
         there = await self._link.ask(trace, *(("lookup", ["EXISTS", name]) for name in fields))
+        for one in there:
+            if isinstance(one, ErrorReply):  # that we are not told is no sign of a dead core
+                raise _untold(one)
         return [
             Node(name.rpartition(".")[2], uri, expires=alive == 1)
             for (name, uri), alive in zip(fields.items(), there, strict=True)
@@ -128,6 +132,13 @@ class _InRedis:
 
     async def close(self) -> None:
         self._link.drop()
+
+
+def _untold(error: ErrorReply) -> ProbeError:
+    told = f"Redis does not tell the cores: {error.code} {error.text}"
+    if error.code == "NOPERM":
+        return ProbeError(Reason.PERMISSION_DENIED, f"{told}; grant +hgetall +exists on ~{{service_core}}*")
+    return ProbeError(Reason.REQUEST_FAILED, told)
 
 
 def _read(reply: Reply) -> list[tuple[str, str, bool]]:

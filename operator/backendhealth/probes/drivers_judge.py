@@ -19,7 +19,7 @@ _LINES = 3
 """Lines of a compiler's output that are told."""
 
 Launches = Mapping[tuple[str, str], tuple[tuple[float, int], ...]]
-"""By core and driver: when (seconds) which launch_count was first seen, oldest first; the first stood at the start."""
+"""By core and driver's place: when (seconds) which launch_count was first seen, oldest first; the first from before."""
 
 _ORDER = (
     Reason.DRIVER_COMPILE_FAILED,
@@ -36,7 +36,7 @@ def remembered(history: Launches, cores: Sequence[Core], now: float, window: flo
     kept: dict[tuple[str, str], tuple[tuple[float, int], ...]] = {}
     for core in cores:
         for driver in core.drivers or ():
-            key = (core.name, driver.key)
+            key = (core.name, driver.place)
             seen = history.get(key, ())
             if driver.launches is None:
                 kept |= {key: seen} if seen else {}
@@ -95,10 +95,11 @@ def _of_core(target: DriversProbe, core: Core, history: Launches, now: float) ->
     ]
     for driver in core.drivers or ():
         if driver.key not in core.unavailable:
-            rises = looping(target, history.get((core.name, driver.key), ()), now)
+            rises = looping(target, history.get((core.name, driver.place), ()), now)
             reason, told = _of_driver(target, driver, rises)
-            subject = f"driver/{core.name}/{driver.key}"
-            found.append(SubjectFinding(subject, reason, clip(f"{driver.key} {told}"), _facts(core, driver)))
+            subject = f"driver/{core.name}/{driver.place}"
+            name = f"{driver.key} on edge {driver.edge}" if driver.edge else driver.key
+            found.append(SubjectFinding(subject, reason, clip(f"{name} {told}"), _facts(core, driver)))
     return found
 
 
@@ -135,6 +136,8 @@ def _missing(target: DriversProbe, cores: Sequence[Core]) -> list[SubjectFinding
 
 def _facts(core: Core, driver: Driver | None) -> dict[str, Fact]:
     facts: dict[str, Fact] = {"coreId": core.id} if core.id else {}
+    if driver is not None and driver.edge:
+        facts["edge"] = driver.edge
     if driver is not None and driver.launches is not None:
         facts["launchCount"] = driver.launches
     if driver is not None and driver.exit_code is not None:

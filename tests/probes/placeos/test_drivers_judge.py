@@ -131,18 +131,21 @@ LISTED = [Core("a", A.uri), Core("b", B.uri)]
         (drivers_cores.Seen(listed=LISTED[:1], nodes=[A, B]), Reason.STALE_PLACEMENT),
         (drivers_cores.Seen(nodes=[A, Node("b", B.uri, False)]), Reason.STALE_PLACEMENT),
         (drivers_cores.Seen(nodes=[]), Reason.NO_CORE_INSTANCES),
-        (drivers_cores.Seen(nodes=[A], pods=["core-0"]), OK),
-        (drivers_cores.Seen(nodes=[A], pods=["core-0", "core-1"]), Reason.CORE_NOT_REGISTERED),
-        (drivers_cores.Seen(nodes=[], pods=["core-0"]), Reason.CORE_NOT_REGISTERED),
-        (drivers_cores.Seen(nodes=[Node("a", "http://10.0.0.1:3000", True)], pods=["core-0"]), OK),
+        (drivers_cores.Seen(nodes=[A], pods={"core-0": ""}), OK),
+        (drivers_cores.Seen(nodes=[A], pods={"core-0": "", "core-1": ""}), Reason.CORE_NOT_REGISTERED),
+        (drivers_cores.Seen(nodes=[], pods={"core-0": ""}), Reason.CORE_NOT_REGISTERED),
+        (drivers_cores.Seen(nodes=[Node("a", "http://10.0.0.1:3000", True)], pods={"core-0": ""}), OK),
         (
-            drivers_cores.Seen(nodes=[Node("a", "http://10.0.0.1:3000", True)], pods=["core-0", "core-1"]),
+            drivers_cores.Seen(nodes=[Node("a", "http://10.0.0.1:3000", True)], pods={"core-0": "", "core-1": ""}),
             Reason.CORE_NOT_REGISTERED,
         ),
         (drivers_cores.Seen(nodes=[A], expected=2), Reason.CORE_NOT_REGISTERED),
         (drivers_cores.Seen(nodes=[], answering=[A.uri]), Reason.CORE_NOT_REGISTERED),
         (drivers_cores.Seen(nodes=[A], answering=["http://elsewhere:1"]), OK),
-        (drivers_cores.Seen(nodes=[A, Node("b", B.uri, False)], pods=["core-0", "core-1"]), Reason.CORE_NOT_REGISTERED),
+        (
+            drivers_cores.Seen(nodes=[A, Node("b", B.uri, False)], pods={"core-0": "", "core-1": ""}),
+            Reason.CORE_NOT_REGISTERED,
+        ),
     ],
 )
 def test_registrations(seen: drivers_cores.Seen, reason: Reason) -> None:
@@ -150,6 +153,27 @@ def test_registrations(seen: drivers_cores.Seen, reason: Reason) -> None:
     assert finding.reason is reason, finding.message
     if reason in (Reason.CORE_NOT_REGISTERED, Reason.STALE_PLACEMENT) and seen.expected is None:
         assert reason in {one.reason for one in finding.subjects}
+
+
+BY_ADDRESS = [Node("a", "http://10.0.0.2:3000", True), Node("b", "http://[fd00::3]:3000", True)]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "pods", "absent"),
+    [
+        (BY_ADDRESS, {"core-0": "10.0.0.2", "core-1": "fd00::3"}, []),
+        (BY_ADDRESS[:1], {"core-0": "10.0.0.2", "core-1": "fd00::3"}, ["core-1"]),
+        (BY_ADDRESS[1:], {"core-0": "10.0.0.2", "core-1": "fd00::3"}, ["core-0"]),  # by number it would be core-1
+        ([A, BY_ADDRESS[1]], {"core-0": "", "core-1": "fd00::3", "core-2": "10.0.0.4"}, ["core-2"]),
+        (BY_ADDRESS[:1], {"core-0": "10.0.0.2", "core-1": "10.0.0.2"}, ["core-1"]),  # both on the node's own network
+        ([Node("a", "http://elsewhere:3000", True)], {"core-0": "10.0.0.2", "core-1": "10.0.0.3"}, ["core-1"]),
+        ([Node("a", "http://[", True)], {"core-0": ""}, []),
+    ],
+)
+def test_which_pod_is_not_registered(nodes: list[Node], pods: dict[str, str], absent: list[str]) -> None:
+    finding = drivers_cores.judged(drivers_cores.Seen(nodes=nodes, pods=pods))
+    missing = [one.subject for one in finding.subjects if one.reason is Reason.CORE_NOT_REGISTERED]
+    assert missing == [f"core/{name}" for name in absent]
 
 
 def test_many_cores_stay_bounded() -> None:

@@ -9,8 +9,13 @@ import pytest
 
 from backendhealth.core.observation import Finding
 from backendhealth.core.reasons import Reason
+from backendhealth.core.spec.placeos import PlaceosProbe
+from backendhealth.probes.dialer import Dialer
 from backendhealth.probes.exchange import ProbeError, run_attempt
+from backendhealth.probes.placeos_client import Client
+from backendhealth.probes.placeos_login import Login
 from backendhealth.probes.prober import Prober
+from backendhealth.probes.registry import Context
 from tests.placeos.support import World
 from tests.probes.placeos.conftest import Make
 from tests.probes.placeos.helpers import BY_PASSWORD, PLANTED, SKIPPED, part, secrets, symptoms_of, told
@@ -208,6 +213,13 @@ async def test_secrets_that_are_of_no_use(
 async def test_a_user_without_a_password(world: World, make: Make) -> None:
     finding = await make("placeos", by_password(world), MemorySecrets({"user": {"username": "x"}})).attempt()
     assert login(finding).reason is Reason.SECRET_KEY_MISSING
+
+
+async def test_who_has_no_credentials_is_nobody() -> None:
+    target, context = PlaceosProbe.model_validate({"url": "http://127.0.0.1:9"}), Context(Dialer(), MemorySecrets())
+    with pytest.raises(ProbeError) as refused:
+        await Login(target, context, Client(target.url, context, None)).identity()
+    assert refused.value.reason is SKIPPED
 
 
 class HungSecrets(MemorySecrets):

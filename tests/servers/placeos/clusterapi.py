@@ -67,13 +67,21 @@ class ClusterPages:
         uri = await self._uri(request.match_info["id"])
         _, loaded = await self.cores.call(uri, "GET", "/status/loaded")
         with_status = request.query.get("include_status") == "true"
-        return web.json_response([await self._driver(uri, one, loaded, with_status) for one in loaded["local"]])
+        keys = sorted({*loaded["local"], *(key for edge in loaded["edge"].values() for key in edge)})
+        return web.json_response([await self._driver(uri, one, loaded, with_status) for one in keys])
 
     async def _driver(self, uri: str, driver: str, loaded: dict[str, Any], with_status: bool) -> dict[str, Any]:
-        local = {"modules": loaded["local"][driver]}
+        """Every edge node of the core is told of with every driver."""
+        local: dict[str, Any] = {"modules": loaded["local"].get(driver, [])}
+        edges: dict[str, dict[str, Any]] = {
+            edge: {"modules": keys.get(driver, [])} for edge, keys in loaded["edge"].items()
+        }
         if with_status:
-            local["status"] = (await self.cores.call(uri, "GET", f"/status/driver?path={driver}"))[1]["local"]
-        return {"driver": driver, "local": local, "edge": {}}
+            status = (await self.cores.call(uri, "GET", f"/status/driver?path={driver}"))[1]
+            local["status"] = status["local"]
+            for edge, told in edges.items():
+                told["status"] = status["edge"].get(edge)
+        return {"driver": driver, "local": local, "edge": edges}
 
     async def terminate(self, request: web.Request) -> web.Response:
         await self.access.admin(request)

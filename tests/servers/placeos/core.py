@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 import aiohttp
 from aiohttp import web
 
 from tests.servers.placeos import database, discovery, redisclient
 from tests.servers.placeos.corestate import CoreState
+from tests.servers.placeos.drivers import DriverProcess
 from tests.servers.placeos.errors import BackendError, HttpError
 from tests.servers.placeos.logs import log
 from tests.servers.placeos.settings import Settings, read
@@ -52,16 +54,20 @@ class Pages:
         return web.json_response(load | {"memory_total": 16_000_000, "memory_usage": 1_000_000, "core_memory": 100_000})
 
     async def loaded(self, _: web.Request) -> web.Response:
-        drivers = dict(self._state.drivers)  # a rebalance may take one away meanwhile
-        answers = await asyncio.gather(*(one.loaded() for one in drivers.values()))
-        return web.json_response({"edge": {}, "local": dict(zip(drivers, answers, strict=True))})
+        edges = dict(self._state.edges)
+        local, *on_edges = await asyncio.gather(_loaded(self._state.drivers), *map(_loaded, edges.values()))
+        return web.json_response({"edge": dict(zip(edges, on_edges, strict=True)), "local": local})
 
     async def driver(self, request: web.Request) -> web.Response:
-        found = self._state.drivers.get(request.query["path"])
-        return web.json_response({"local": found.status() if found else None, "edge": {}})
+        """Every edge node is told of, with null where it has no such driver."""
+        key, state = request.query["path"], self._state
+        on_edges = {edge: _status(processes.get(key)) for edge, processes in state.edges.items()}
+        return web.json_response({"local": _status(state.drivers.get(key)), "edge": on_edges})
 
     async def terminate(self, request: web.Request) -> web.Response:
-        found = self._state.drivers.get(request.query["path"])
+        """Of core itself unless an edge node is named, which the API never does."""
+        processes = self._state.edges.get(request.query.get("edge_id", ""), self._state.drivers)
+        found = processes.get(request.query["path"])
         if found is None:
             raise HttpError(404, {"error": f"driver not loaded: {request.query['path']}"})
         log.warning("[chaos] terminating driver %s", found.key)
@@ -81,7 +87,7 @@ class Pages:
 
     async def compiled(self, request: web.Request) -> web.Response:
         row = await self._state.driver_row(request.match_info["id"])
-        return web.json_response(row["file_name"] in self._state.drivers)
+        return web.json_response(row["file_name"] in {one.key for one in self._state.processes})
 
     async def reload(self, request: web.Request) -> web.Response:
         if await self._state.reload(request.match_info["id"]):
@@ -98,6 +104,16 @@ class Pages:
         """The double's own: lose the registration, and don't come back before a restart."""
         await self._state.deregister()
         return web.Response()
+
+
+async def _loaded(processes: Mapping[str, DriverProcess]) -> dict[str, list[str]]:
+    drivers = dict(processes)  # a rebalance may take one away meanwhile
+    answers = await asyncio.gather(*(one.loaded() for one in drivers.values()))
+    return dict(zip(drivers, answers, strict=True))
+
+
+def _status(found: DriverProcess | None) -> dict[str, Any] | None:
+    return found.status() if found else None
 
 
 @contextlib.asynccontextmanager

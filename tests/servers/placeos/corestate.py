@@ -25,6 +25,7 @@ class CoreState:
         self.id = ulid()
         self.started = False
         self.drivers: dict[str, DriverProcess] = {}
+        self.edges: dict[str, dict[str, DriverProcess]] = {}  # by edge node that this core speaks for
         self.unavailable: dict[str, str] = {}
         self._db = db
         self._discovery = found
@@ -77,24 +78,33 @@ class CoreState:
     async def assign(self) -> None:
         """Load the modules that are this node's, unload the others."""
         drivers = {row["id"]: row for row in await self._db.find("driver")}
-        wanted: dict[str, set[str]] = {}
+        wanted: dict[tuple[str, str], set[str]] = {}
+        edge_of = {module: edge for edge, modules in self.settings.edges.items() for module in modules}
         for module in await self._db.find("mod", running=True):
-            if owner(self._nodes or {self.id: ""}, module["id"]) == self.id and module["driver_id"] in drivers:
-                wanted.setdefault(module["driver_id"], set()).add(module["id"])
-        await asyncio.gather(*(self._assign(drivers[key], modules) for key, modules in wanted.items()))
-        for key, process in list(self.drivers.items()):
-            if key not in {drivers[one]["file_name"] for one in wanted}:
-                del self.drivers[key]
-                await process.stop()
+            edge = edge_of.get(module["id"], "")
+            if owner(self._nodes or {self.id: ""}, edge or module["id"]) == self.id and module["driver_id"] in drivers:
+                wanted.setdefault((edge, module["driver_id"]), set()).add(module["id"])
+        await asyncio.gather(*(self._assign(edge, drivers[key], modules) for (edge, key), modules in wanted.items()))
+        for edge, processes in [("", self.drivers), *self.edges.items()]:
+            for key, process in list(processes.items()):
+                if key not in {drivers[one]["file_name"] for where, one in wanted if where == edge}:
+                    del processes[key]
+                    await process.stop()
         await self._read_mappings()
 
-    async def _assign(self, driver: Row, modules: set[str]) -> None:
-        key = driver["file_name"]
-        if key not in self.drivers and not await self._compile(driver):
+    @property
+    def processes(self) -> list[DriverProcess]:
+        """Of core and of its edge nodes."""
+        return [process for place in (self.drivers, *self.edges.values()) for process in place.values()]
+
+    async def _assign(self, edge: str, driver: Row, modules: set[str]) -> None:
+        """Run it here or, in truth by a WebSocket, on an edge node."""
+        processes, key = self.edges.setdefault(edge, {}) if edge else self.drivers, driver["file_name"]
+        if key not in processes and not await self._compile(driver):
             return
-        process = self.drivers.get(key)
+        process = processes.get(key)
         if process is None:
-            process = self.drivers[key] = DriverProcess(key, self.settings, self.faults)
+            process = processes[key] = DriverProcess(key, self.settings, self.faults)
             await process.start()
         for module in modules - process.modules:
             await process.load(module)
@@ -117,9 +127,10 @@ class CoreState:
     async def reload(self, driver_id: str) -> bool:
         """Compile again and start anew; whether it could be compiled."""
         row = await self.driver_row(driver_id)
-        process = self.drivers.pop(row["file_name"], None)
-        if process is not None:
-            await process.stop()
+        for processes in (self.drivers, *self.edges.values()):
+            process = processes.pop(row["file_name"], None)
+            if process is not None:
+                await process.stop()
         await self.assign()
         return row["file_name"] not in self.unavailable
 
@@ -150,7 +161,7 @@ class CoreState:
 
     def owner_of(self, module: str) -> DriverProcess | None:
         """The process that has the module loaded here."""
-        return next((one for one in self.drivers.values() if module in one.modules), None)
+        return next((one for one in self.processes if module in one.modules), None)
 
     async def execute(self, module: str, method: str, arguments: list[object]) -> dict[str, Any]:
         """{"result"} or {"error", "code"}. HttpError when core refuses; why is only in its log."""
@@ -169,12 +180,12 @@ class CoreState:
     def status(self) -> dict[str, Any]:
         """As `/status` shows it."""
         unavailable = [{"name": key, "reason": reason} for key, reason in self.unavailable.items()]
-        running = {"drivers": len(self.drivers), "modules": sum(len(one.modules) for one in self.drivers.values())}
+        running = {edge: _count(processes) for edge, processes in self.edges.items()}
         return {
             "compiled_drivers": sorted(self.drivers),
             "unavailable_drivers": unavailable,
             "unavailable_repositories": [],
-            "run_count": {"local": running, "edge": {}},
+            "run_count": {"local": _count(self.drivers), "edge": running},
         }
 
     async def deregister(self) -> None:
@@ -185,9 +196,13 @@ class CoreState:
 
     async def close(self) -> None:
         """End the drivers and leave; a discovery that is away is left to its expiry."""
-        await asyncio.gather(*(one.stop() for one in self.drivers.values()))
+        await asyncio.gather(*(one.stop() for one in self.processes))
         try:
             if self._registered:
                 await self._discovery.leave(self.id)
         except BackendError as error:
             log.error("when calling %s: %s", error.backend, error)
+
+
+def _count(processes: dict[str, DriverProcess]) -> dict[str, int]:
+    return {"drivers": len(processes), "modules": sum(len(one.modules) for one in processes.values())}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote
@@ -47,6 +48,7 @@ class Settings:
     liveness_interval: float
     trigger_interval: float
     query_timeout: float
+    edges: Mapping[str, Sequence[str]]
     state: str
     core_uri: str
     jwt_secret: str
@@ -92,6 +94,7 @@ def read(service: str, port: int, env: Mapping[str, str] = os.environ) -> Settin
         liveness_interval=_seconds(env, "DOUBLE_LIVENESS_INTERVAL", 60),
         trigger_interval=_seconds(env, "DOUBLE_TRIGGER_INTERVAL", 10),
         query_timeout=_seconds(env, "DOUBLE_QUERY_TIMEOUT", 4),
+        edges=json.loads(env.get("DOUBLE_EDGES", "{}")),  # ids of modules by the edge node that they are on
         state=env.get("DOUBLE_STATE", "."),
         core_uri=env.get("CORE_HOST_URI", f"http://{host}:{listen}"),
         jwt_secret=env.get("JWT_SECRET", "double"),

@@ -193,9 +193,10 @@ def targets(action: Action, component: Component) -> list[RemediationTarget]:
     match action.does:
         case DriverAction() as does:
             named = [one.name.split("/") for one in component.subjects if one.name.startswith("driver/")]
+            on_core = [rest for _, *rest in named if len(rest) < 3]  # of those on edge nodes no process can be ended
             found = [
                 RemediationTarget(kind="Driver", name=rest[-1], core=rest[0] if len(rest) > 1 else None)
-                for _, *rest in named
+                for rest in on_core
                 if not does.drivers or rest[-1].startswith(tuple(does.drivers))
             ]
             alone = RemediationTarget(kind="Driver", name=(does.drivers or [component.name])[0])
