@@ -24,6 +24,7 @@ from tests.e2e.figures import measured
 from tests.e2e.placeos import CORES, Pods, objects
 from tests.e2e.test_placeos import NAMESPACE, PROFILE, TIMING
 from tests.kube.remediating import path
+from tests.kube.test_remediation import stays
 from tests.scenarios.running import specification
 from tests.servers.placeos import PlaceOS
 from tests.servers.process import wait_until
@@ -93,16 +94,6 @@ def _quick(rule: Json) -> Json:
         quick = {"revertAfter": "10s", "confirmWithin": "5s"}
         rule["action"]["debugLogs"] |= {"podSelector": {"matchLabels": {"app": "core"}}, **quick}
     return rule
-
-
-def stays(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether it holds all the time."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if not condition():
-            return False
-        time.sleep(0.2)
-    return True
 
 
 def until(place: Place, condition: Callable[[], bool], what: str, timeout: float = 30) -> None:
