@@ -180,6 +180,12 @@ def phase_of(one: Json) -> str:
     return str(one.get("status", {}).get("phase", "Pending"))
 
 
+def held_by(runner: Runner) -> list[str]:
+    """The guards that hold what the policies would do, in the newest view; none before the first."""
+    view = runner.views[-1] if runner.views else None
+    return [hold.guard for hold in view.holds] if view else []
+
+
 async def until(condition: Callable[[], bool], what: str, patience: float | None = None) -> None:
     """Wait for it; the condition is asked in a thread, since it asks the API server."""
     end = asyncio.get_running_loop().time() + (PATIENCE if patience is None else patience)

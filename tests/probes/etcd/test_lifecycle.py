@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import threading
@@ -128,8 +129,9 @@ def _relay_to(port: int) -> misbehaving.Handler:
         with socket.create_connection(("127.0.0.1", port)) as upstream:
 
             def back() -> None:
-                while data := upstream.recv(65536):
-                    client.sendall(data)
+                with contextlib.suppress(OSError):  # the client is gone: that is what the tests are about
+                    while data := upstream.recv(65536):
+                        client.sendall(data)
 
             thread = threading.Thread(target=back, daemon=True)
             thread.start()
