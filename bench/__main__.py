@@ -86,7 +86,7 @@ def main() -> int:
     if args.update:
         update(args.update, report)
     print(json.dumps(_plain(report), indent=2, ensure_ascii=False) if args.output == "json" else text(report))
-    return 0
+    return 1 if report.missing else 0
 
 
 def _plain(value: Any) -> Any:

@@ -37,12 +37,12 @@ _WRITES = frozenset({"create", "update", "patch", "delete"})
 class Stepped(Operator):
     """One that is stopped or killed at a step; see tests.actions.stepped."""
 
+    module = "tests.actions.stepped"
+
     def __init__(
         self, place: Place, identity: str, *flags: str, kubeconfig: Path | None = None, env: Mapping[str, str]
     ) -> None:
         super().__init__(place.cluster, place.namespace, "--identity", identity, *flags, kubeconfig=kubeconfig, env=env)
-        self.argv[:3] = [sys.executable, "-m", "tests.actions.stepped"]
-        self.env = {**(self.env or {}), "PYTHONPATH": f"{self.env['PYTHONPATH'] if self.env else ''}:{ROOT}"}
 
     def until_at(self, step: str) -> None:
         """Until it has come to that step."""

@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -24,6 +24,10 @@ PATH = "/apis/backendhealth.dev/v1alpha1/namespaces/{}/backendhealths"
 class Operator(Process):
     """`backendhealth operator`; `namespace` is what it serves and where its Leases are."""
 
+    module: ClassVar[str] = "backendhealth.cli.main"
+    by: ClassVar[tuple[str, ...]] = ()
+    """What runs the module in its own way: one of ours, and its arguments."""
+
     def __init__(
         self,
         plane: Admin,
@@ -36,13 +40,13 @@ class Operator(Process):
         super().__init__(
             "operator",
             [
-                *(sys.executable, "-m", "backendhealth.cli.main", "operator"),
+                *(sys.executable, "-m", *self.by, self.module, "operator"),
                 *("--kubeconfig", str(kubeconfig or plane.kubeconfig), "--listen", f"{LOOPBACK}:{self.port}"),
                 *("--namespaces", namespace, "--lease-namespace", namespace),
                 *("--allow-targets", "127.0.0.0/8,::1/128", *flags),
             ],
             ready=self.is_ready,
-            env={**os.environ, "PYTHONPATH": str(ROOT / "operator"), **(env or {})},
+            env={**os.environ, "PYTHONPATH": f"{ROOT / 'operator'}:{ROOT}", **(env or {})},
         )
 
     def get(self, path: str) -> tuple[int, str]:

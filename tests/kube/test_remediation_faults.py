@@ -153,15 +153,19 @@ def clock(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def stepped(control_plane: ControlPlane, namespace: str, clock: Path) -> Iterator[Operator]:
-    faked = {
+def faked(clock: Path) -> dict[str, str]:
+    """The environment of a process whose wall clock is set by what stands in that file."""
+    return {
         "LD_PRELOAD": faketime_library(),
         "FAKETIME_TIMESTAMP_FILE": str(clock),
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
-    with Operator(control_plane, namespace, env=faked) as running:
+
+
+@pytest.fixture
+def stepped(control_plane: ControlPlane, namespace: str, clock: Path) -> Iterator[Operator]:
+    with Operator(control_plane, namespace, env=faked(clock)) as running:
         yield running
 
 

@@ -7,7 +7,7 @@ import inspect
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import CodeType
+from types import CodeType, ModuleType
 from typing import Any
 
 import pytest
@@ -31,6 +31,21 @@ class Off:
         found = [one for one in module.co_consts if isinstance(one, CodeType)]
         [code] = [one for one in found if one.co_name == self.function.__name__]
         monkeypatch.setattr(self.function, "__code__", code)
+
+
+@dataclass(frozen=True)
+class OffText:
+    """The same of a text of a module: what stands in it exactly once, and what instead."""
+
+    module: ModuleType
+    name: str
+    old: str
+    new: str
+
+    def turn(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        text = getattr(self.module, self.name)
+        assert text.count(self.old) == 1, f"{self.name} has changed: {self.old}"
+        monkeypatch.setattr(self.module, self.name, text.replace(self.old, self.new))
 
 
 def off(function: Callable[..., Any], *edits: tuple[str, str]) -> Off:
