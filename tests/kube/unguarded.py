@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from backendhealth.actions.restart_pods import RestartPodsPerformer
 from backendhealth.core.remediation import deciding, guards
 from backendhealth.engine.remediation.carrying import Carrier
 from backendhealth.engine.remediation.fencing import Fence
@@ -32,6 +33,9 @@ GUARDS = {
         Carrier._left_running,
         ("stored.uid in self._unbegun and stored.status.by == self._ports.identity", "True"),
     ),
+    "uid": off(RestartPodsPerformer.perform, ('{"preconditions": {"uid": spec.target.uid}}', "{}")),
+    "owner": off(RestartPodsPerformer.targets, ("_owner(pod) and ", "")),
+    "unowned": off(RestartPodsPerformer._others, ("if not owner:", "if False:")),
     "toggle": off(Reverts.claim, ("if not key or", "if True or")),
 }
 
