@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from backendhealth.core.leasing import (
@@ -138,10 +138,12 @@ def test_a_renewal_moves_one_time_only():
     assert claimed(OURS, "us", 1.0, TIMING) == replace(OURS, renewed="1970-01-01T00:00:01.000000Z")
 
 
-def test_a_renewal_is_a_change_even_when_the_wall_clock_stands_still():
-    first = claimed(OURS, "us", 7.0, TIMING)
-    second = claimed(first, "us", 7.0, TIMING)
-    third = claimed(second, "us", 7.0, TIMING)
+@given(st.floats(1.7e9, 4e9))
+@example(1795454291.0768125)  # its next microsecond is, as a float, told as the same one
+def test_a_renewal_is_a_change_even_when_the_wall_clock_stands_still(at: float):
+    first = claimed(OURS, "us", at, TIMING)
+    second = claimed(first, "us", at, TIMING)
+    third = claimed(second, "us", at, TIMING)
     assert second != first
     assert third != second
 

@@ -14,6 +14,8 @@ from typing import Any
 
 RELEASED_SECONDS = 1
 """leaseDurationSeconds of a Lease that its holder gave away, having stopped first: nobody need wait."""
+_TELLING = 2e-6
+"""A MicroTime tells seconds apart that differ by so much; of a single microsecond a float of today's size loses a part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ def claimed(record: Record | None, identity: str, at: float, timing: Timing) -> 
     if record.holder != identity:
         return Record(identity, round(timing.duration) or 1, time, time, record.transitions + 1)
     # A wall clock that stands still must not make this a write that changes nothing: others would see no renewal.
-    return replace(record, renewed=time if time != record.renewed else micro_time(at + 1e-6))
+    return replace(record, renewed=time if time != record.renewed else micro_time(at + _TELLING))
 
 
 def released(record: Record, at: float) -> Record:
