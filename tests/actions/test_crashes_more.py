@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -53,24 +54,22 @@ def test_each_step_has_its_case() -> None:
     assert ELSEWHERE.isdisjoint(CASES)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", CASES)
 def test_pods_are_restarted_once(place: Place, step: str) -> None:
     by, phase, evictions = CASES[step]
     name, since = f"evicted-{step}", place.mark()
     (before,) = place.pods(name)
-    with place.operator("first", kill_at=step) as first, place.operator("second"):
+    with place.operator("first", kill_at=step) as first, place.operator("second"), contextlib.ExitStack() as stack:
         leads(first)
         place.declare()
         place.allow("policy", restart(name, pods="All"))
         if evictions:
             place.until(lambda: bool(place.effects(since)), "evicted", 40)
-            with place.mended():
-                killed(first)
-                place.until_final(timeout=60)
-        else:
-            killed(first)
-            place.until_final()
-        assert stays(lambda: len(place.effects(since)) == evictions and len(place.done()) == 1, QUIET)
+            stack.enter_context(place.mended())
+        killed(first)
+        place.until_final(timeout=60)
+        assert stays(lambda: len(place.effects(since)) == evictions and len(place.done()) == 1, QUIET), place.done()
     done = place.only()
     assert phase_of(done) == phase, done
     assert done["status"]["by"].startswith(by), done
@@ -91,7 +90,7 @@ def test_asked_to_end(place: Place, step: str) -> None:
         killed(first)
     with place.operator("second"):
         place.until_final()
-        assert stays(lambda: place.counted(name).total() == 1 and len(place.done()) == 1, QUIET)
+        assert stays(lambda: place.counted(name).total() == 1 and len(place.done()) == 1, QUIET), place.done()
     done = place.only()
     assert phase_of(done) == "Succeeded", done
     assert done["status"]["by"].startswith(ASKED_TO_END[step]), done

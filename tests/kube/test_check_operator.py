@@ -20,7 +20,8 @@ from tests.servers.kubernetes import ControlPlane
 from tests.servers.process import wait_until
 
 NAME, ACCOUNT = "placeos", "probes"
-TIMING = Timing(interval=1.0)
+TIMING = Timing(timeout=2.0)
+"""What works must not seem to hang on a busy machine: that would be another diagnosis."""
 PROFILE = {"builtIn": "placeos-postgres-etcd"}
 
 

@@ -35,7 +35,6 @@ GUARDS = {
     ),
     "uid": off(RestartPodsPerformer.perform, ('{"preconditions": {"uid": spec.target.uid}}', "{}")),
     "owner": off(RestartPodsPerformer.targets, ("_owner(pod) and ", "")),
-    "unowned": off(RestartPodsPerformer._others, ("if not owner:", "if False:")),
     "toggle": off(Reverts.claim, ("if not key or", "if True or")),
 }
 

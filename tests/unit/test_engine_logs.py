@@ -13,6 +13,7 @@ from backendhealth.core.observation import Finding
 from backendhealth.core.reasons import Reason
 from backendhealth.core.spec.backendhealth import BackendHealth, Probe
 from backendhealth.core.spec.profile import DiagnosisProfileSpec
+from backendhealth.engine.ports import Logged
 from tests.unit.rig import Rig
 from tests.unit.support import GOOD, probe, resource
 
@@ -44,15 +45,16 @@ class Logs:
         self.lines = lines
         self.read_at: list[float] = []
         self.took = 0.0
+        self.unread = False
         self.error: Exception | None = None
         self.engine = rig.engine = rig.new_engine(read_logs=self.read)
 
-    async def read(self, _of: BackendHealth, _probe: Probe) -> Sequence[bytes]:
+    async def read(self, _of: BackendHealth, _probe: Probe) -> Logged:
         self.read_at.append(round(self.rig.now, 2))
         await asyncio.sleep(self.took)
         if self.error is not None:
             raise self.error
-        return self.lines
+        return Logged((), unread=True) if self.unread else Logged(self.lines)
 
     @property
     def said(self) -> bool:
@@ -102,6 +104,18 @@ async def test_again_while_something_is_unexplained(rig: Rig, logs: Logs):
     assert diagnosis is not None
     assert [one.name for one in diagnosis.unexplained] == ["checkout"]
     assert logs.read_at == [0.0, 30.0, 60.0, 90.0]
+    await logs.engine.close()
+
+
+async def test_again_while_they_can_not_be_read(rig: Rig, logs: Logs):
+    rig.prepare = lambda prober: setattr(prober, "finding", CRASHES)
+    logs.unread = True
+    await logs.engine.apply(core({}), knowledge=SHOP)
+    await asyncio.sleep(50)
+    assert (logs.read_at, logs.said) == ([0.0, 30.0], False)
+    logs.unread = False
+    await asyncio.sleep(100)
+    assert (logs.read_at, logs.said) == ([0.0, 30.0, 60.0], True)
     await logs.engine.close()
 
 

@@ -37,6 +37,8 @@ def pod(name: str, created: float, *, ready: bool = False, ended: float | None =
         (wrong("a"), Reading(frozenset("ab"), 90.0), None),
         (wrong("a", "b"), Reading(frozenset("a"), 90.0), 90.0 + logreading.SOONEST),
         (wrong("a", unexplained=True), Reading(frozenset("a"), 90.0), 90.0 + logreading.AGAIN),
+        (wrong("a"), Reading(frozenset("a"), 90.0, unread=True), 90.0 + logreading.AGAIN),
+        (wrong(), Reading(frozenset("a"), 90.0, unread=True), None),
     ],
 )
 def test_read_once_for_each_change_and_now_and_then_while_unexplained(

@@ -15,7 +15,7 @@ from typing import Any
 RELEASED_SECONDS = 1
 """leaseDurationSeconds of a Lease that its holder gave away, having stopped first: nobody need wait."""
 _TELLING = 2e-6
-"""A MicroTime tells seconds apart that differ by so much; of a single microsecond a float of today's size loses a part."""
+"""Seconds that a MicroTime tells apart for sure: a float of today's size loses a part of a single microsecond."""
 
 
 @dataclass(frozen=True, slots=True)

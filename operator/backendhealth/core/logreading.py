@@ -13,7 +13,7 @@ from backendhealth.core.spec.profile import Signature
 from backendhealth.core.spec.status import BackendHealthStatus
 
 AGAIN = 30.0
-"""Seconds after which logs are read again while something is unexplained."""
+"""Seconds after which logs are read again while something is unexplained, or they could not be read."""
 SOONEST = 10.0
 """Seconds between two readings at least, however often it changes what fails."""
 MAX_PODS = 5
@@ -42,6 +42,8 @@ class Reading:
 
     failing: frozenset[str]
     at: float
+    unread: bool = False
+    """Some could not be read: a grant may be missing, which somebody gives meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ def due_at(now_wrong: Wrong, last: Reading | None, now: float) -> float | None:
         return now
     if now_wrong.failing - last.failing:
         return last.at + SOONEST
-    return last.at + AGAIN if now_wrong.unexplained else None
+    return last.at + AGAIN if now_wrong.unexplained or last.unread else None
 
 
 def chosen(pods: Iterable[Pod], container: str | None, now: float) -> list[Log]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from backendhealth.core.diagnosed import Texts
 from backendhealth.core.logreading import Reading, due_at, found_in, readers, wrong
@@ -109,11 +109,16 @@ class LogReading:
     async def _look(self, one: _Watched) -> None:
         resource, signatures = one.resource, self._signatures(one.resource.key)
         texts: dict[str, tuple[str, ...]] = {}
+        unread = False
         for probe in readers(resource):
-            found = found_in(await self._read(resource, probe), signatures)
+            logged = await self._read(resource, probe)
+            unread = unread or logged.unread
+            found = found_in(logged.lines, signatures)
             if found:
                 texts[probe.component_name] = (*texts.get(probe.component_name, ()), *found)
         one.reading = None
+        if one.last is not None:
+            one.last = replace(one.last, unread=unread)
         self._found(resource.key, texts)
         if self._watched.get(resource.key) is one:
             self._plan(one)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from backendhealth.core.observation import Finding, Observation
 from backendhealth.core.spec.backendhealth import BackendHealth, Probe
@@ -32,8 +32,17 @@ Sink = Callable[[BackendHealth, BackendHealthStatus], None]
 """Takes each new status of a resource."""
 Recorder = Callable[[Observation], None]
 """Takes every observation."""
-ReadLogs = Callable[[BackendHealth, Probe], Awaitable[Sequence[bytes]]]
-"""The last lines that the pods of a probe have logged, for a resource; none when they can't be read.
+
+
+class Logged(NamedTuple):
+    """The last lines of logs; `unread`: there are some that could not be read."""
+
+    lines: Sequence[bytes]
+    unread: bool = False
+
+
+ReadLogs = Callable[[BackendHealth, Probe], Awaitable[Logged]]
+"""What the pods of a probe have logged last, for a resource.
 
 Bounded in time and bytes; raises nothing but cancellation.
 """

@@ -11,6 +11,7 @@ from backendhealth.core.grants import remedy
 from backendhealth.core.logreading import Log, chosen
 from backendhealth.core.observation import clip
 from backendhealth.core.spec.backendhealth import BackendHealth, Probe
+from backendhealth.engine.ports import Logged
 from backendhealth.kube.api import Api, ApiError, ApiUnavailable
 from backendhealth.probes.exchange import ProbeError
 from backendhealth.probes.podsource import PodSource
@@ -37,7 +38,7 @@ class PodLogs:
         self._told = told
         self._own_rights = own_rights
 
-    async def read(self, resource: BackendHealth, probe: Probe) -> Sequence[bytes]:
+    async def read(self, resource: BackendHealth, probe: Probe) -> Logged:
         """See engine.ports.ReadLogs."""
         lines: list[bytes] = []
         problem = ""
@@ -55,7 +56,7 @@ class PodLogs:
         self._told(
             resource, probe, clip(f"pods' logs are not looked through for {probe.name}: {problem}") if problem else ""
         )
-        return lines
+        return Logged(lines, unread=bool(problem))
 
     async def _read(self, resource: BackendHealth, probe: Probe, lines: list[bytes]) -> None:
         target, account = probe.pods, resource.spec.service_account_name
