@@ -176,13 +176,7 @@ def test_the_wall_clock_is_stepped_by_an_hour_and_back(
 ):
     clock = tmp_path / "clock"
     clock.write_text("+0")
-    faked = {
-        "LD_PRELOAD": faketime_library(),
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
-    with RedisServer() as redis, Operator(control_plane, resources.namespace, env=faked) as operator:
+    with RedisServer() as redis, Operator(control_plane, resources.namespace, env=faked(clock)) as operator:
         resources.apply("demo", redis_at(redis), tcp(target))
         resources.wait("demo", "Healthy")
         for offset in ("+1h", "+0"):
@@ -249,3 +243,13 @@ def faketime_library() -> str:
     if not found:
         pytest.skip("libfaketime is missing: apt-get install libfaketime")
     return str(found[0])
+
+
+def faked(clock: Path) -> dict[str, str]:
+    """The environment of a process whose wall clock is set by what stands in that file."""
+    return {
+        "LD_PRELOAD": faketime_library(),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }

@@ -16,7 +16,7 @@ from tests.kube.operator import Operator
 from tests.kube.outages import DELETE, Holding, approve, change, cleared, effects, prepared
 from tests.kube.remediating import path, switch
 from tests.kube.replicas import Cable
-from tests.kube.test_operator_faults import faketime_library
+from tests.kube.test_operator_faults import faked
 from tests.kube.test_remediation import Platform, stays
 from tests.servers.kubernetes import ControlPlane
 from tests.servers.process import wait_until
@@ -151,16 +151,6 @@ def clock(tmp_path: Path) -> Path:
     path = tmp_path / "clock"
     path.write_text("+0")
     return path
-
-
-def faked(clock: Path) -> dict[str, str]:
-    """The environment of a process whose wall clock is set by what stands in that file."""
-    return {
-        "LD_PRELOAD": faketime_library(),
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from tests.kube import test_remediation_faults as faults
 from tests.kube import test_remediation_storm as storms
 from tests.kube.operator import Operator
 from tests.kube.outages import cleared, prepared
+from tests.kube.test_operator_faults import faked
 from tests.kube.test_remediation import Platform
-from tests.kube.test_remediation_faults import faked
 from tests.kube.unguarded import without
 from tests.servers.kubernetes import ControlPlane
 from tests.servers.process import wait_until
