@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests.kube.operator import ROOT, Operator, Resources, tcp
+from tests.kube.unguarded import without
 from tests.servers.kubernetes import ControlPlane
 from tests.servers.misbehaving import Server
 from tests.servers.process import LOOPBACK, Process, free_port, wait_until
@@ -277,6 +278,18 @@ def test_kopf_run_does_the_same_work(control_plane: ControlPlane, resources: Res
         assert "Traceback" not in kopf_run.log(20_000)
         assert "Unclosed" not in kopf_run.log(20_000)
         assert leases(control_plane, resources.namespace) == {"backendhealth-shard-0": ""}
+
+
+def test_a_part_that_ends_by_its_own_fault_ends_it(control_plane: ControlPlane, namespace: str):
+    with without("planted"):
+        operator = Operator(control_plane, namespace)
+    try:
+        assert ended(operator.start(wait=False), 20) == 1
+        log = operator.log(20_000)
+        assert "ended by its own fault: stopping" in log
+        assert "RuntimeError: planted" in log
+    finally:
+        operator.close()
 
 
 # Whom it serves

@@ -13,6 +13,7 @@ from backendhealth.actions.restart_pods import RestartPodsPerformer
 from backendhealth.core.remediation import deciding, guards
 from backendhealth.engine.remediation.carrying import Carrier
 from backendhealth.engine.remediation.fencing import Fence
+from backendhealth.engine.remediation.remediator import Remediator
 from backendhealth.engine.remediation.reverting import Reverts
 from backendhealth.engine.remediation.steady import SteadyClock
 from tests.kube.operator import Operator
@@ -36,7 +37,9 @@ GUARDS = {
     "uid": off(RestartPodsPerformer.perform, ('{"preconditions": {"uid": spec.target.uid}}', "{}")),
     "owner": off(RestartPodsPerformer.targets, ("_owner(pod) and ", "")),
     "toggle": off(Reverts.claim, ("if not key or", "if True or")),
+    "planted": off(Remediator.run, ("await self._keep_asking()", "raise RuntimeError('planted')")),
 }
+"""By name; the last is no guard, but a fault of the operator's own."""
 
 
 @contextmanager
