@@ -142,7 +142,7 @@ class Act:
 
     async def spec(self) -> RemediationSpec:
         if self.target is None:
-            self.target = (await self.targets())[0]
+            self.target = await self._first_target()
         reverted = {"remediation": "first", "toggle": "t", "epoch": 0, "notBefore": "2026-01-01T00:00:00Z"}
         return RemediationSpec.model_validate(
             {
@@ -154,6 +154,13 @@ class Act:
                 **({"revert": reverted} if self.revert else {}),
             }
         )
+
+    async def _first_target(self) -> RemediationTarget:
+        """A pod of this very second is none yet: it may be a replacement."""
+        async with asyncio.timeout(5):
+            while not (found := await self.targets()):
+                await asyncio.sleep(LOOK_AGAIN)
+        return found[0]
 
     async def perform(self) -> Outcome:
         return await self.performer.perform(self.acting, await self.spec())
