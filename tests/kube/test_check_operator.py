@@ -59,7 +59,11 @@ def declared(folder: Path, found: Platform) -> Path:
 
 
 def told(status: dict[str, Any]) -> dict[str, Any]:
-    """The diagnosis, without times and without messages that have them."""
+    """The diagnosis, without times and without messages that have them.
+
+    And without mismatches: they need what works to be seen again after the failure, for which a check does not wait
+    once the cause is settled.
+    """
     found = status.get("diagnosis") or {}
     return {
         "state": (status.get("summary") or {}).get("state"),
@@ -68,7 +72,6 @@ def told(status: dict[str, Any]) -> dict[str, Any]:
         "unexplained": sorted(one["name"] for one in found.get("unexplained", [])),
         "suspects": [(one["component"], one["because"]) for one in found.get("suspects", [])],
         "impact": {one["feature"]: one["effect"] for one in found.get("impact", [])},
-        "mismatches": sorted(one["name"] for one in found.get("mismatches", [])),
     }
 
 
