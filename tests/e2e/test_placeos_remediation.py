@@ -63,6 +63,8 @@ def place(allowed: Place, pods: Pods) -> Iterator[Place]:
         "spec": PROFILE.model_dump(mode="json", by_alias=True, exclude_none=True),
     }
     spec = specification(TIMING, {"name": "placeos"}, pods.probes())
+    # here a core goes and comes back every few seconds
+    spec["flapDetection"] = {"changes": 20, "window": "30s"}
     allowed.apply(profile, *objects(NAMESPACE, NAME, spec))
     allowed.resources.wait(NAME, "Healthy", 60)
     yield allowed

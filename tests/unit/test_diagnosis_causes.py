@@ -197,6 +197,12 @@ class TestRecovery:
         several = up(outage=over(-30, -20), earlier=(over(-60, -40),))
         assert explained(ask(PLATFORM, {**BACK, "etcd": several})) == {"core": ["etcd"]}
 
+    def test_of_two_that_it_fell_with_the_grace_of_one_ends_first(self):
+        seen = {**BACK, "etcd": up(outage=over(-60, -40)), "redis": up(outage=over(-60, -20))}
+        for at, by, again in ((0.0, ["etcd", "redis"], 80), (80.0, ["redis"], 100)):
+            answer = ask(PLATFORM, seen, at=at)
+            assert (explained(answer), answer.again_at) == ({"core": by}, NOW + again)
+
     def test_much_later_another_outage_takes_nothing_over(self):
         seen = {**ALL_UP, "etcd": up(outage=over(-900, -800)), "core": down(-899), "redis": down(-5)}
         assert causes(ask(PLATFORM, seen)) == ["redis", "core"]

@@ -61,7 +61,7 @@ class Cover:
     back: Mapping[str, Outage] | None = None
     late: Mapping[str, Outage] | None = None
     until: float | None = None
-    """When the last grace ends, in seconds since the epoch."""
+    """When the first grace ends that goes on, in seconds since the epoch: less explains it then."""
 
     @property
     def holds(self) -> bool:
@@ -88,5 +88,5 @@ def cover(seen: Seen, others: Iterable[tuple[str, Seen, float]], now: float) -> 
     over = sorted((one for one in taken if one[0] not in failing), key=lambda one: one[1].ended)
     back = {name: outage for name, outage, end in over if now < end}
     late = {name: outage for name, outage, _ in over if name not in back}
-    until = max((end for _, _, end in over if now < end), default=None)
+    until = min((end for _, _, end in over if now < end), default=None)
     return Cover(tuple(sorted(failing)), back, late, until)
