@@ -90,11 +90,17 @@ def test_asked_to_end(place: Place, step: str) -> None:
         killed(first)
     with place.operator("second"):
         place.until_final()
-        assert stays(lambda: place.counted(name).total() == 1 and len(place.done()) == 1, QUIET), place.done()
-    done = place.only()
-    assert phase_of(done) == "Succeeded", done
-    assert done["status"]["by"].startswith(ASKED_TO_END[step]), done
-    assert place.effects(since) == [f"exec {name}"]
+        done = place.only()
+        # on a machine that is too busy to write down in time that it has stopped, nobody knows: then it is not done
+        signals = 0 if phase_of(done) == "Unknown" and step != "performed" else 1
+        assert stays(lambda: place.counted(name).total() == signals and len(place.done()) == 1, QUIET), place.all()
+    assert place.only() == done
+    if phase_of(done) == "Unknown":
+        assert "it is not known what was done, and it is not repeated" in done["status"]["message"]
+    else:
+        assert phase_of(done) == "Succeeded", done
+        assert done["status"]["by"].startswith(ASKED_TO_END[step]), done
+    assert place.effects(since) == [f"exec {name}"] * signals
     recorded_first(place, since)
 
 

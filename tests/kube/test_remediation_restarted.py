@@ -45,4 +45,4 @@ def test_holds_over_a_restart(control_plane: ControlPlane, namespace: str, platf
         assert stays(lambda: platform.phases() == [] and platform.pod_is_there(), QUIET)
         platform.until_held(guard)
         change(platform, mode="Enforce", rules=[DELETE])
-        wait_until(lambda: not platform.pod_is_there(), 10, "the guard alone has held it")
+        wait_until(lambda: not platform.pod_is_there(), 25, "the guard alone has held it")
