@@ -13,6 +13,7 @@ import pytest
 from backendhealth.actions.sender import YOUNGEST
 from backendhealth.kube.api import Api, connect
 from tests.actions import services
+from tests.actions.place import Place
 from tests.actions.stage import ACCOUNT, Stage
 from tests.cluster import images
 from tests.cluster.cluster import Cluster
@@ -48,3 +49,10 @@ async def kube(stage: Stage) -> AsyncIterator[Api]:
     """The API server as admin, who may act as anybody."""
     async with await connect(str(stage.cluster.kubeconfig), None) as api:
         yield api
+
+
+@pytest.fixture
+def place(stand: Place) -> Iterator[Place]:
+    """The module's `stand`, with nothing left on it afterwards of what was declared, allowed and done."""
+    yield stand
+    stand.clear()

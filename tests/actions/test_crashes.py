@@ -35,12 +35,6 @@ def stand(own_cluster: Cluster, product_image: str) -> Iterator[Place]:
         yield place
 
 
-@pytest.fixture
-def place(stand: Place) -> Iterator[Place]:
-    yield stand
-    stand.clear()
-
-
 def test_each_step_has_its_case() -> None:
     assert tuple(CASES) == STEPS
 

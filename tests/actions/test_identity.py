@@ -76,12 +76,6 @@ def stand(own_cluster: Cluster, product_image: str, tmp_path_factory: pytest.Tem
 
 
 @pytest.fixture
-def place(stand: Place) -> Iterator[Place]:
-    yield stand
-    stand.clear()
-
-
-@pytest.fixture
 def kubeconfig(stand: Place) -> Path:
     """The operator's own account's."""
     return stand.cluster.token_kubeconfig(stand.namespace, OPERATOR)

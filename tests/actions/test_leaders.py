@@ -31,12 +31,6 @@ def stand(own_cluster: Cluster, product_image: str) -> Iterator[Place]:
         yield place
 
 
-@pytest.fixture
-def place(stand: Place) -> Iterator[Place]:
-    yield stand
-    stand.clear()
-
-
 def killed(first: Stepped) -> None:
     wait_until(lambda: not first.running, 30, f"killed: {first.log()}")
 

@@ -70,12 +70,6 @@ def stand(own_cluster: Cluster, product_image: str) -> Iterator[Place]:
         yield place
 
 
-@pytest.fixture
-def place(stand: Place) -> Iterator[Place]:
-    yield stand
-    stand.clear()
-
-
 def two_leaders(place: Place) -> None:
     test_leaders.test_two_leaders_at_once(place, "fencing", "Unknown", 0)
 

@@ -36,6 +36,9 @@ GUARDS = {
     ),
     "uid": off(RestartPodsPerformer.perform, ('{"preconditions": {"uid": spec.target.uid}}', "{}")),
     "owner": off(RestartPodsPerformer.targets, ("_owner(pod) and ", "")),
+    "cause": off(deciding.unmatched, ("if not component.root and not rule.symptoms:", "if False:")),
+    "beside": off(guards.beside, ("if not found:", "if True:")),
+    "recovery": off(guards.awaiting_recovery, ("if rule.after is None or", "if True or")),
     "toggle": off(Reverts.claim, ("if not key or", "if True or")),
     "planted": off(Remediator.run, ("await self._keep_asking()", "raise RuntimeError('planted')")),
 }

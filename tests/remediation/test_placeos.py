@@ -14,7 +14,6 @@ import yaml
 
 from backendhealth.actions.drivers import RestartDriverPerformer
 from backendhealth.actions.ports import Effect
-from backendhealth.core.remediation import deciding, guards
 from backendhealth.core.remediation.deciding import decide, room
 from backendhealth.core.remediation.ruling import Guard, Hold, Ruling
 from backendhealth.core.remediation.situation import Past, Situation, World
@@ -23,8 +22,8 @@ from backendhealth.core.spec.remediation import RemediationTarget
 from backendhealth.core.spec.remediationpolicy import RemediationPolicy
 from backendhealth.core.verdict import Verdict
 from tests.actions.drivershelp import KEY, Scene, verified
+from tests.kube.unguarded import GUARDS
 from tests.probes.support import MemorySecrets
-from tests.remediation.removing import off
 from tests.scenarios import loopback
 from tests.scenarios.inprocess import PROFILE, TIMING, Observed, observed
 from tests.scenarios.loopback import SECRETS, Platform
@@ -204,17 +203,12 @@ def _done(now: Situation, rule: str, began: float, phase: str) -> Past:
     return Past("one", _UID, rule, 0, now.uid, now.incident, _CORE, phase, created=began, began=began, ended=ended)
 
 
-ANY_CAUSE = off(deciding.unmatched, ("if not component.root and not rule.symptoms:", "if False:"))
-BESIDE = off(guards.beside, ("if not found:", "if True:"))
-AT_ONCE = off(guards.awaiting_recovery, ("if rule.after is None or", "if True or"))
-
-
 @pytest.mark.long
 async def test_without_root_causes_drivers_that_die_with_redis_would_be_restarted(
     platform: Platform, watching: Observed, monkeypatch: pytest.MonkeyPatch
 ):
-    for guard in (ANY_CAUSE, BESIDE):
-        guard.turn(monkeypatch)
+    for guard in ("cause", "beside"):
+        GUARDS[guard].turn(monkeypatch)
     with pytest.raises(AssertionError, match="restart-drivers"):
         await test_drivers_that_die_with_redis_are_left_alone(platform, watching)
 
@@ -223,8 +217,8 @@ async def test_without_root_causes_drivers_that_die_with_redis_would_be_restarte
 async def test_without_waiting_core_would_be_restarted_as_soon_as_etcd_is_back(
     platform: Platform, watching: Observed, monkeypatch: pytest.MonkeyPatch
 ):
-    for guard in (ANY_CAUSE, BESIDE, AT_ONCE):
-        guard.turn(monkeypatch)
+    for guard in ("cause", "beside", "recovery"):
+        GUARDS[guard].turn(monkeypatch)
     try:
         with pytest.raises(AssertionError, match="it waits"):
             await test_a_core_that_stays_out_is_restarted_once_etcd_works_again(platform, watching)

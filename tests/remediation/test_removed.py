@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from backendhealth.core.remediation import guards, limits, recheck
+from backendhealth.core.remediation import limits, recheck
 from backendhealth.core.spec.remediationpolicy import PolicyRule
 from backendhealth.engine.remediation import pruning, recording
 from backendhealth.engine.remediation.book import Book
@@ -15,6 +15,7 @@ from backendhealth.engine.remediation.carrying import Carrier
 from backendhealth.engine.remediation.fencing import Fence
 from backendhealth.engine.remediation.reverting import Reverts
 from backendhealth.kube import remediationobjects
+from tests.kube.unguarded import GUARDS
 from tests.remediation import stage as staging
 from tests.remediation import test_fence, test_phases, test_pruning, test_toggles
 from tests.remediation.removing import Off, off
@@ -65,13 +66,12 @@ def decided(decision: str, phase: str, effects: int) -> Proof:
     return lambda stage: test_phases.test_a_person_decides(stage, decision, phase, effects)
 
 
-NO_FENCE = off(Fence.__call__, ("self._stop(*self._now(namespace, policy))", "self._now(namespace, policy)"))
 NO_LIMIT = off(limits.limit_reached, ("if excess < 0:", "if True:"))
 LATE = ("now > instant(spec.not_after)", "False")
 WAITS = ('spec.mode == "Approve" and spec.approval is None', "False")
 REJECTED = ('spec.approval is not None and spec.approval.decision == "Rejected"', "False")
 ROWS = [
-    *(row(f"fence: {what}", changed(what), acted, NO_FENCE) for what in test_fence.CHANGES),
+    *(row(f"fence: {what}", changed(what), acted, GUARDS["fence"]) for what in test_fence.CHANGES),
     row(
         "a person approves",
         decided("Approved", "Succeeded", 1),
@@ -93,7 +93,7 @@ ROWS = [
         off(Carrier._waiting, LATE),
         off(recheck._holds, LATE),
     ),
-    row("held", test_phases.test_held_and_let_go, acted, off(guards.beside, ("if not found:", "if True:"))),
+    row("held", test_phases.test_held_and_let_go, acted, GUARDS["beside"]),
     row(
         "let go",
         test_phases.test_held_and_let_go,
@@ -126,10 +126,7 @@ ROWS = [
         "what another had begun is not gone on with",
         lambda stage: test_fence.test_killed_at_any_step(stage, "effect"),
         twice,
-        off(
-            Carrier._left_running,
-            ("stored.uid in self._unbegun and stored.status.by == self._ports.identity", "True"),
-        ),
+        GUARDS["left"],
     ),
     row(
         "another generation of the policy",
@@ -155,18 +152,18 @@ ROWS = [
         acted,
         off(Fence.__call__, ("await self._around.ask()", "pass")),
     ),
-    row("storm", changed("storm"), acted, off(guards.in_storm, ("return storm(", "return None and storm("))),
+    row("storm", changed("storm"), acted, GUARDS["storm"]),
     row(
         "the Lease",
         test_fence.test_the_lease_is_asked_for_last,
         acted,
-        off(guards.not_served, ("None if case.world.serves else", "None if True else")),
+        GUARDS["lease"],
     ),
     row(
         "a new observation",
         test_phases.test_what_was_only_restored_is_not_acted_on,
         begun,
-        off(guards.not_observed, ("if component.observed:", "if True:")),
+        GUARDS["observed"],
     ),
     row(
         "a forged claim",
